@@ -1,0 +1,45 @@
+# dictsplat: `make` lists what there is. Every target sets up .venv first, which takes no time once it exists.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The first interpreter that is new enough. Each one is run, because a name on PATH may be an empty shim.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NATIVE := $(wildcard CMakeLists.txt) $(shell find cuda -type f \
+	\( -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh' -o -name 'CMakeLists.txt' \) 2>/dev/null)
+
+.PHONY: help setup demo test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
+
+setup: $(STAMP) ## create .venv and install dictsplat with its native code into it
+
+# Depends on the native sources: an editable install picks up Python by itself, compiled code is rebuilt here.
+$(STAMP): pyproject.toml $(NATIVE)
+	@test -n "$(PYTHON)" || { echo "dictsplat needs Python 3.11 or newer; install it or run: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
+	@command -v g++ >/dev/null || command -v c++ >/dev/null || { echo "dictsplat needs a C++17 compiler; install g++ (Debian/Ubuntu: apt install g++)" >&2; exit 2; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian/Ubuntu: apt install python3-venv" >&2; exit 2; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## build the demo scene, train on it, query it and score it: out/demo/report.html
+	$(BIN)/dictsplat demo --out out/demo
+
+test: lint ## ruff, mypy and every test
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## the speed table of this machine
+	$(BIN)/dictsplat bench
+
+clean: ## remove build results, keep .venv and out/
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The command line and, later, the app: the only place that talks to a person."""
