@@ -1,7 +1,7 @@
 """The demo scene: a furnished room with ground truth, made from pictures that installed packages ship.
 
-Seven photos (scikit-image's and scikit-learn's samples) are printed on boxes and panels that stand and hang in
-a room of matte walls. Every view is ray-cast exactly, so cameras, instance masks and boxes are exact too.
+Seven photos (scikit-image's and scikit-learn's samples) are printed on boxes and panels that stand and hang
+in a room of matte walls. Every view is ray-cast exactly, so cameras, instance masks and boxes are exact too.
 """
 
 import json
@@ -59,7 +59,7 @@ def write_demo_scene(
         InputError: a size that makes no picture.
     """
     if min(width, height, train_views, samples) < 1 or test_views < 0:
-        raise InputError("The demo scene needs a positive size, number of training views and number of samples.")
+        raise InputError("The demo scene needs a positive size and at least one training view and one sample.")
     out_dir = Path(out_dir)
     config = DemoConfig(width, height, train_views, test_views, samples)
     if _settings(out_dir) != asdict(config):
@@ -84,7 +84,8 @@ def write_demo_scene(
 def demo_cameras(train_views: int, test_views: int) -> dict[str, np.ndarray]:
     """World-to-camera matrices (OpenCV axes, z up in the world) by view name.
 
-    Training views sweep three arcs, to and fro, as someone filming would; held-out views lie on two arcs between.
+    Training views sweep three arcs, to and fro, as someone filming would; held-out views lie on two arcs
+    between them.
     """
     cameras = {f"train_{i:03d}": pose for i, pose in enumerate(_arcs(train_views, TRAIN_HEIGHTS, 33.0))}
     cameras |= {f"test_{i:03d}": pose for i, pose in enumerate(_arcs(test_views, TEST_HEIGHTS, 28.5))}
@@ -100,7 +101,7 @@ def _arcs(count: int, heights: tuple[float, ...], widest: float) -> list[np.ndar
             radius = 4.1 + 0.2 * math.cos(3 * angle)
             centre = np.array([radius * math.sin(angle), TARGET[1] - radius * math.cos(angle), heights[arc]])
             centre[2] += 0.08 * math.sin(5 * angle + arc)
-            poses.append(_look_at(centre, TARGET + [0.25 * math.sin(angle), 0.0, 0.0]))
+            poses.append(_look_at(centre, TARGET + np.array([0.25 * math.sin(angle), 0.0, 0.0])))
     return poses
 
 
@@ -120,6 +121,7 @@ def _intrinsics(config: DemoConfig) -> np.ndarray:
 
 
 def _transforms(config: DemoConfig, K: np.ndarray, cameras: dict[str, np.ndarray]) -> dict[str, Any]:
+    turned = np.diag([1.0, -1.0, -1.0, 1.0])
     files = {name: f"images/{name}.png" for name in cameras}
     return {
         "camera_model": "OPENCV",
@@ -131,8 +133,8 @@ def _transforms(config: DemoConfig, K: np.ndarray, cameras: dict[str, np.ndarray
         "h": config.height,
         **dict.fromkeys(("k1", "k2", "p1", "p2"), 0.0),
         "frames": [
-            # OpenGL cameras look along -z with y up: flip two axes of the camera-to-world matrix.
-            {"file_path": files[name], "transform_matrix": (np.linalg.inv(pose) @ np.diag([1, -1, -1, 1])).tolist()}
+            # OpenGL cameras look along -z with y up: two axes of the camera-to-world matrix turn over.
+            {"file_path": files[name], "transform_matrix": (np.linalg.inv(pose) @ turned).tolist()}
             for name, pose in cameras.items()
         ],
         "train_filenames": [file for name, file in files.items() if name.startswith("train")],
@@ -174,6 +176,7 @@ def _settings(out_dir: Path) -> Any:
 def _forget(out_dir: Path) -> None:
     """Remove the views of a demo scene made with other settings; nothing else in the folder is touched."""
     (out_dir / "transforms.json").unlink(missing_ok=True)
-    for pattern in ("images/train_???.png", "images/test_???.png", "labels/test_???.json", "labels/test_???/*.png"):
+    views = ("images/train_???.png", "images/test_???.png", "labels/test_???.json", "labels/test_???/*.png")
+    for pattern in views:
         for path in out_dir.glob(pattern):
             path.unlink()

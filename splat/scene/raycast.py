@@ -32,7 +32,8 @@ class Texture:
         sheet_width = image.shape[1] + 2
         rows, tops, top = [], [], 0
         for level in levels:
-            padded = cv2.copyMakeBorder(level, 1, 1, 1, sheet_width - level.shape[1] - 1, cv2.BORDER_REPLICATE)
+            right = sheet_width - level.shape[1] - 1
+            padded = cv2.copyMakeBorder(level, 1, 1, 1, right, cv2.BORDER_REPLICATE)
             rows.append(padded)
             tops.append(top)
             top += padded.shape[0]
@@ -40,7 +41,11 @@ class Texture:
         self._tops = np.array(tops, dtype=np.float32)
 
     def sample(self, s: np.ndarray, t: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """Trilinear lookup: ``s`` (right), ``t`` (down) in 0..1 and mip ``level`` >= 0, each [N] -> float32 [N, 3]."""
+        """Trilinear lookup at ``s`` (right), ``t`` (down) in 0..1 and mip ``level`` >= 0, each float32 [N].
+
+        Returns:
+            float32 [N, 3], 0..255.
+        """
         level = np.minimum(level, np.float32(len(self._tops) - 1))
         fine = level.astype(np.int32)
         blend = (level - fine)[:, None]
@@ -57,7 +62,8 @@ class Texture:
         count = len(x)
         padding = -count % columns
         fold = [np.pad(a, (0, padding)).reshape(-1, columns) for a in (x, y)]
-        return cv2.remap(self._sheet, fold[0], fold[1], cv2.INTER_LINEAR).reshape(-1, 3)[:count].astype(np.float32)
+        looked_up = cv2.remap(self._sheet, fold[0], fold[1], cv2.INTER_LINEAR)
+        return looked_up.reshape(-1, 3)[:count].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def render(
         faces: the scene; where nothing is hit the picture is black and the label 0.
         K: [3, 3] in pixels, the top-left pixel's centre at (0.5, 0.5).
         viewmat: [4, 4] world to camera, x right, y down, z forward.
-        samples: rays per pixel are ``samples**2``, on a regular grid; each is mip-filtered for its own spacing.
+        samples: rays per pixel are ``samples**2`` on a regular grid, each mip-filtered for its spacing.
 
     Returns:
         uint8 [height, width, 3], and int32 [height, width] with the label that most of a pixel's rays hit.
@@ -123,7 +129,8 @@ def render(
 def _homography(face: Face, K: np.ndarray, viewmat: np.ndarray) -> np.ndarray | None:
     """Matrix from [x, y, 1] to [s, t, 1] / z, or None if the camera is behind the face."""
     rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
-    edges = np.stack([rotation @ face.right, rotation @ face.down, rotation @ face.corner + translation], axis=1)
+    corner = rotation @ face.corner + translation
+    edges = np.stack([rotation @ face.right, rotation @ face.down, corner], axis=1)
     if np.linalg.det(edges) <= 1e-9:
         return None
     return np.linalg.inv(K @ edges)
@@ -132,7 +139,7 @@ def _homography(face: Face, K: np.ndarray, viewmat: np.ndarray) -> np.ndarray | 
 def _bounds(
     face: Face, K: np.ndarray, viewmat: np.ndarray, width: int, height: int
 ) -> tuple[int, int, int, int] | None:
-    """Pixel window that holds the face (the whole picture if it reaches behind the camera), or None if outside."""
+    """Pixel window that holds the face (everything if it reaches behind the camera), or None if outside."""
     corners = np.stack([face.corner + s * face.right + t * face.down for s in (0, 1) for t in (0, 1)])
     camera = corners @ viewmat[:3, :3].T + viewmat[:3, 3]
     if camera[:, 2].min() < 1e-3:
@@ -148,7 +155,9 @@ def _affine(h: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     return [(h[i, 0] * x + h[i, 2]) + h[i, 1] * y for i in range(3)]
 
 
-def _shade(texture: Texture, homography: np.ndarray, x: np.ndarray, y: np.ndarray, samples: int) -> np.ndarray:
+def _shade(
+    texture: Texture, homography: np.ndarray, x: np.ndarray, y: np.ndarray, samples: int
+) -> np.ndarray:
     s, t, w = _affine(homography, x, y)
     depth = 1 / w
     s *= depth

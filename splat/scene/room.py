@@ -1,7 +1,8 @@
 """The demo scene's room: walls, floor, and seven photos on boxes and panels.
 
-World axes: x right, y into the room, z up, in metres; cameras stand at negative y and look towards +y. Shading
-does not depend on the view: each side of a box has a fixed brightness, corners and contact shadows are painted.
+World axes: x right, y into the room, z up, in metres; cameras stand at negative y and look towards +y.
+Shading does not depend on the view: each side of a box has a fixed brightness, and the corners' darkness and
+the shadows are painted.
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ PRINTS = (
     Print("cat", "chelsea.png", (20, 0, 431, 300), (-0.65, -0.4, 0.0), 0.85, 0.3, 10.0),
     Print("flower", "flower.jpg", (130, 50, 500, 427), (0.5, -0.5, 0.0), 0.7, 0.4, -14.0),
 )
-"""What stands and hangs in the room. Photos are cropped to their subject (the astronaut's hides a shuttle)."""
+"""What stands and hangs in the room. Photos are cropped to their subject (there is a rocket by the astronaut)."""
 
 
 def build_room() -> list[Face]:
@@ -81,7 +82,7 @@ def _photo(name: str) -> np.ndarray:
 
 
 def _box(item: Print) -> list[Face]:
-    """Front, left, right and upper side; sides carry the photo's mirrored margin, darker on the left and right."""
+    """Front, left, right and upper side; the sides carry the photo's mirrored margin, darkened."""
     if isinstance(item.photo, str):
         x0, y0, x1, y1 = item.crop
         front = _photo(item.photo)[y0:y1, x0:x1]
@@ -141,7 +142,7 @@ def _matte(
     photo_metres: float,
     turned: bool = False,
 ) -> np.ndarray:
-    """A wall's paint, float32 [H, W, 3]: a grey photo, repeated in mirror image, as relief of a tinted surface."""
+    """A wall's paint float32 [H, W, 3]: a grey photo, repeated in mirror image, as relief of a tinted wall."""
     photo = _photo(name)[..., 0].astype(np.float32)
     relief = (photo - cv2.GaussianBlur(photo, (0, 0), 80)) / photo.std()
     relief = np.ascontiguousarray(np.rot90(relief)) if turned else relief
@@ -152,7 +153,8 @@ def _matte(
     relief = np.pad(relief, ((0, max(0, rows - tile)), (0, max(0, columns - tile))), mode="symmetric")
     relief = np.clip(relief[:rows, :columns], -2.5, 2.5)
     relief *= _corners(rows, columns) * contrast * 0.4
-    return (np.array(tint, dtype=np.float32) * (_corners(rows, columns) + relief)[..., None]).astype(np.float32)
+    brightness = _corners(rows, columns) + relief
+    return np.asarray(np.array(tint, dtype=np.float32) * brightness[..., None], dtype=np.float32)
 
 
 def _corners(rows: int, columns: int) -> np.ndarray:

@@ -1,0 +1,154 @@
+"""From relevancy maps to an answer: which level, which pixels, which point.
+
+This is the LERF_OVS protocol as LangSplatV2 runs it, and the only place that knows it: queries and evaluation
+both call `read_out`. A relevancy map holds, per pixel, how much likelier a phrase is than the likeliest of a
+few generic phrases (LERF, section 3.3), 0..1; 0 is kept for pixels where nothing was rendered.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+POOL = 29
+"""Side of the averaging window, pixels."""
+
+VOTE = 7
+"""Side of the majority vote's window, pixels."""
+
+THRESHOLD = 0.4
+"""Default threshold on the normalised map."""
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """What one phrase's relevancy maps say.
+
+    Attributes:
+        level: the level that answers, an index into the maps.
+        smoothed: that level's smoothed map. float32 [H, W]
+        mask: selected pixels. bool [H, W]
+        point: (x, y), the pixel where the phrase is found.
+    """
+
+    level: int
+    smoothed: torch.Tensor
+    mask: torch.Tensor
+    point: tuple[int, int]
+
+
+def read_out(relevancy: torch.Tensor, threshold: float = THRESHOLD, level: int | None = None) -> ReadOut:
+    """Answer of one phrase from its maps of all levels.
+
+    The mask is taken from the level whose smoothed map peaks highest, the point from the level whose *pooled*
+    map does, as the published evaluation does; on a near tie these may be two levels.
+
+    Args:
+        relevancy: one map per level, 0..1, 0 where nothing was rendered. float32 [levels, H, W]
+        threshold: on the normalised map (see `mask`).
+        level: use this level for mask and point instead of choosing.
+    """
+    maps = fill_unseen(relevancy)
+    means = pool(maps)
+    smoothed = 0.5 * (maps + means)
+    chosen = choose_level(smoothed) if level is None else level
+    where = choose_level(means) if level is None else level
+    return ReadOut(chosen, smoothed[chosen], mask(smoothed[chosen], threshold), locate(means[where]))
+
+
+def fill_unseen(maps: torch.Tensor) -> torch.Tensor:
+    """Give pixels where nothing was rendered (exact zeros) the lowest relevancy seen in their map. [..., H, W]
+
+    Left at zero they would set the minimum that `normalise` subtracts, and so move the threshold of every
+    other pixel.
+    """
+    unseen = maps <= 0
+    if not bool(unseen.any()):
+        return maps
+    lowest = maps.masked_fill(unseen, torch.inf).amin(dim=(-2, -1), keepdim=True)
+    return torch.where(unseen, torch.where(lowest.isinf(), 0.0, lowest), maps)
+
+
+def pool(maps: torch.Tensor) -> torch.Tensor:
+    """Mean over the `POOL` x `POOL` window around each pixel, of the pixels inside the picture. [..., H, W]"""
+    if maps.device.type != "cpu":
+        # The mean over a clipped window is separable, and so 2 x 29 adds instead of 29 x 29.
+        flat = maps.reshape(-1, 1, *maps.shape[-2:])
+        for kernel in ((1, POOL), (POOL, 1)):
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            flat = F.avg_pool2d(flat, kernel, 1, padding, count_include_pad=False)
+        return flat.reshape(maps.shape)
+    sums = _window_sums(maps.detach().numpy(), POOL, np.float32)
+    sums *= (1 / _window_sizes(maps.shape[-2:], POOL)).astype(np.float32)
+    return torch.from_numpy(sums)
+
+
+def smooth(maps: torch.Tensor) -> torch.Tensor:
+    """Half the map, half its local mean: noise goes, edges stay. [..., H, W]"""
+    return 0.5 * (maps + pool(maps))
+
+
+def choose_level(maps: torch.Tensor) -> int:
+    """The level whose (smoothed or pooled) map has the highest maximum. [levels, H, W]"""
+    return int(maps.amax(dim=(-2, -1)).argmax())
+
+
+def normalise(smoothed: torch.Tensor) -> torch.Tensor:
+    """Stretch each map to -1..1 by its own extremes and cut off the lower half: 0..1. [..., H, W]
+
+    A constant map gives zeros.
+    """
+    low = smoothed.amin(dim=(-2, -1), keepdim=True)
+    high = smoothed.amax(dim=(-2, -1), keepdim=True)
+    return ((smoothed - low) / (high - low + 1e-9) * 2 - 1).clamp(0, 1)
+
+
+def mask(smoothed: torch.Tensor, threshold: float = THRESHOLD) -> torch.Tensor:
+    """Pixels whose normalised relevancy exceeds `threshold`, after a majority vote. bool [..., H, W]"""
+    return vote(normalise(smoothed) > threshold)
+
+
+def vote(chosen: torch.Tensor) -> torch.Tensor:
+    """Keep a pixel if more than half of the `VOTE` x `VOTE` window around it, inside the picture, is chosen.
+
+    Args:
+        chosen: bool [..., H, W].
+    """
+    sums = _window_sums(chosen.cpu().numpy().astype(np.uint8), VOTE, np.uint8)
+    majority = sums.astype(np.int32) * 2 > _window_sizes(chosen.shape[-2:], VOTE)
+    return torch.from_numpy(majority).to(chosen.device)
+
+
+def locate(pooled: torch.Tensor) -> tuple[int, int]:
+    """Pixel (x, y) of the highest value of one pooled map [H, W]; the first in reading order if several."""
+    position = int(pooled.argmax())
+    return position % pooled.shape[1], position // pooled.shape[1]
+
+
+def bounding_box(selected: torch.Tensor) -> tuple[int, int, int, int] | None:
+    """Smallest box (x0, y0, x1, y1), ends exclusive, around the pixels of a mask bool [H, W]; None if empty."""
+    rows, columns = selected.any(dim=1).nonzero(), selected.any(dim=0).nonzero()
+    if len(rows) == 0:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _window_sums(maps: np.ndarray, side: int, dtype: type) -> np.ndarray:
+    """Sum over the ``side`` x ``side`` window around each pixel, zeros outside; running sums, so any side is fast."""
+    flat = np.ascontiguousarray(maps, dtype=dtype).reshape(-1, *maps.shape[-2:])
+    sums = np.empty_like(flat)
+    for image, result in zip(flat, sums, strict=True):
+        cv2.boxFilter(image, -1, (side, side), dst=result, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return sums.reshape(maps.shape)
+
+
+def _window_sizes(shape: tuple[int, ...], side: int) -> np.ndarray:
+    """How many pixels of the window around each pixel lie inside a picture of ``shape``. int64 [H, W]"""
+    reach = side // 2
+    counts = []
+    for length in shape:
+        at = np.arange(length)
+        counts.append(np.minimum(at + reach, length - 1) - np.maximum(at - reach, 0) + 1)
+    return np.outer(counts[0], counts[1])
