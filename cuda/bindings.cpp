@@ -1,0 +1,250 @@
+// Python bindings. Tensors cross by DLPack; every output is allocated by the caller. Shapes that do not
+// fit are refused here, so that no kernel reads past an array whatever Python passes.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/geometry.h"
+#include "cpu/kernels.h"
+#include "dictsplat/math.h"
+#include "dictsplat/sh.h"
+
+namespace nb = nanobind;
+using namespace dictsplat;
+
+template <class T>
+using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+using Floats = Array<const float>;
+using FloatsOut = Array<float>;
+using Ints = Array<const int32_t>;
+using IntsOut = Array<int32_t>;
+
+template <class A>
+static void expect(const A& array, const char* name, int64_t size) {
+    if (static_cast<int64_t>(array.size()) != size)
+        throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " elements, expected " +
+                                    std::to_string(size));
+}
+
+static Views views_of(const Floats& viewmats, const Floats& Ks, int width, int height) {
+    const int64_t cameras = static_cast<int64_t>(viewmats.size()) / 16;
+    expect(viewmats, "viewmats", cameras * 16);
+    expect(Ks, "Ks", cameras * 9);
+    if (width <= 0 || height <= 0) throw std::invalid_argument("width and height must be positive");
+    return {viewmats.data(), Ks.data(), static_cast<int>(cameras), width, height};
+}
+
+static Shapes shapes_of(const Floats& means, const Floats& quats, const Floats& scales) {
+    const int64_t count = static_cast<int64_t>(means.size()) / 3;
+    expect(means, "means", count * 3);
+    expect(quats, "quats", count * 4);
+    expect(scales, "scales", count * 3);
+    return {means.data(), quats.data(), scales.data(), count};
+}
+
+static void bind_geometry(nb::module_& m) {
+    m.def("project", [](Floats means, Floats quats, Floats scales, std::optional<Floats> opacities, Floats viewmats,
+                        Floats Ks, int width, int height, float eps2d, float near_plane, float far_plane, IntsOut radii,
+                        FloatsOut means2d, FloatsOut depths, FloatsOut conics) {
+        const Views views = views_of(viewmats, Ks, width, height);
+        const Shapes shapes = shapes_of(means, quats, scales);
+        const int64_t all = views.cameras * shapes.count;
+        if (opacities) expect(*opacities, "opacities", shapes.count);
+        expect(radii, "radii", all * 2);
+        expect(means2d, "means2d", all * 2);
+        expect(depths, "depths", all);
+        expect(conics, "conics", all * 3);
+        nb::gil_scoped_release release;
+        project_all(views, shapes, opacities ? opacities->data() : nullptr, eps2d, near_plane, far_plane, radii.data(),
+                    means2d.data(), depths.data(), conics.data());
+    }, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+          nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+    m.def("project_vjp", [](Floats means, Floats quats, Floats scales, Floats viewmats, Floats Ks, int width, int height,
+                            float eps2d, Ints radii, Floats v_means2d, Floats v_depths, Floats v_conics,
+                            FloatsOut v_means, FloatsOut v_quats, FloatsOut v_scales) {
+        const Views views = views_of(viewmats, Ks, width, height);
+        const Shapes shapes = shapes_of(means, quats, scales);
+        const int64_t all = views.cameras * shapes.count;
+        expect(radii, "radii", all * 2);
+        expect(v_means2d, "v_means2d", all * 2);
+        expect(v_depths, "v_depths", all);
+        expect(v_conics, "v_conics", all * 3);
+        expect(v_means, "v_means", shapes.count * 3);
+        expect(v_quats, "v_quats", shapes.count * 4);
+        expect(v_scales, "v_scales", shapes.count * 3);
+        nb::gil_scoped_release release;
+        project_all_vjp(views, shapes, eps2d, radii.data(), v_means2d.data(), v_depths.data(), v_conics.data(),
+                        v_means.data(), v_quats.data(), v_scales.data());
+    });
+    auto bases_of = [](const Floats& sh, int64_t count, int degree) {
+        const int64_t bases = count ? static_cast<int64_t>(sh.size()) / (3 * count) : 0;
+        expect(sh, "sh", count * bases * 3);
+        if (degree < 0 || degree > 3 || (count && bases < (degree + 1) * (degree + 1)))
+            throw std::invalid_argument("sh has " + std::to_string(bases) + " bases, too few for degree " +
+                                        std::to_string(degree) + " (0 to 3)");
+        return static_cast<int>(bases);
+    };
+    m.def("shade", [bases_of](Floats means, Floats sh, Floats viewmats, Floats Ks, int width, int height, int degree,
+                              Ints radii, FloatsOut colors) {
+        const Views views = views_of(viewmats, Ks, width, height);
+        const int64_t count = static_cast<int64_t>(means.size()) / 3;
+        expect(radii, "radii", views.cameras * count * 2);
+        expect(colors, "colors", views.cameras * count * 3);
+        const int bases = bases_of(sh, count, degree);
+        nb::gil_scoped_release release;
+        shade_all(views, means.data(), sh.data(), count, bases, degree, radii.data(), colors.data());
+    });
+    m.def("shade_vjp", [bases_of](Floats means, Floats sh, Floats viewmats, Floats Ks, int width, int height, int degree,
+                                  Ints radii, Floats colors, Floats v_colors, FloatsOut v_means, FloatsOut v_sh) {
+        const Views views = views_of(viewmats, Ks, width, height);
+        const int64_t count = static_cast<int64_t>(means.size()) / 3;
+        expect(radii, "radii", views.cameras * count * 2);
+        expect(colors, "colors", views.cameras * count * 3);
+        expect(v_colors, "v_colors", views.cameras * count * 3);
+        expect(v_means, "v_means", count * 3);
+        expect(v_sh, "v_sh", static_cast<int64_t>(sh.size()));
+        const int bases = bases_of(sh, count, degree);
+        nb::gil_scoped_release release;
+        shade_all_vjp(views, means.data(), sh.data(), count, bases, degree, radii.data(), colors.data(), v_colors.data(),
+                      v_means.data(), v_sh.data());
+    });
+}
+
+// Projected Gaussians packed for blending, and the tile lists over them, for all cameras of one render.
+struct Splats {
+    std::vector<Splat> packed;
+    std::vector<int32_t> offsets, ids, slots, starts;
+    int cameras, width, height;
+    int64_t count;      // Gaussians
+
+    Splats(Ints radii, Floats means2d, Floats depths, Floats conics, Floats opacities, int cameras_, int width_, int height_)
+        : cameras(cameras_), width(width_), height(height_), count(static_cast<int64_t>(opacities.size())) {
+        if (cameras <= 0 || width <= 0 || height <= 0) throw std::invalid_argument("cameras, width and height must be positive");
+        const int64_t all = cameras * count;
+        expect(radii, "radii", all * 2);
+        expect(means2d, "means2d", all * 2);
+        expect(depths, "depths", all);
+        expect(conics, "conics", all * 3);
+        nb::gil_scoped_release release;
+        starts.resize(all + 1);
+        const int64_t total = count_intersections(radii.data(), means2d.data(), cameras, count, width, height, starts.data());
+        if (total > INT32_MAX)
+            throw std::length_error("more than 2^31 intersections of Gaussians with tiles; render fewer cameras at a time");
+        offsets.resize(static_cast<int64_t>(cameras) * ((width + kTile - 1) / kTile) * ((height + kTile - 1) / kTile));
+        ids.resize(total);
+        slots.resize(total);
+        fill_tile_lists(radii.data(), means2d.data(), depths.data(), starts.data(), cameras, count, width, height,
+                        offsets.data(), ids.data(), slots.data());
+        packed.resize(all);
+        prepare_splats(radii.data(), means2d.data(), conics.data(), opacities.data(), cameras, count, packed.data());
+    }
+    TileLists lists() const {
+        return {offsets.data(), ids.data(), slots.data(), static_cast<int64_t>(ids.size()), cameras, width, height};
+    }
+    int64_t pixels() const { return static_cast<int64_t>(cameras) * width * height; }
+};
+
+static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, const Floats& weights, int levels, int atoms) {
+    const int64_t per = s.count ? static_cast<int64_t>(indices.size()) / s.count : 0;
+    expect(indices, "indices", per * s.count);
+    expect(weights, "weights", static_cast<int64_t>(indices.size()));
+    if (levels <= 0 || atoms <= 0 || atoms > 256 || per % levels != 0)
+        throw std::invalid_argument("indices must be [N, levels, nonzeros] with at most 256 atoms");
+    for (size_t i = 0; i < indices.size(); ++i)
+        if (indices.data()[i] >= atoms)
+            throw std::invalid_argument("a code index is " + std::to_string(indices.data()[i]) + ", but there are only " +
+                                        std::to_string(atoms) + " atoms");
+    return {indices.data(), weights.data(), s.count, levels, static_cast<int>(per / levels), atoms};
+}
+
+static void bind_blending(nb::module_& m) {
+    nb::class_<Splats>(m, "Splats")
+        .def(nb::init<Ints, Floats, Floats, Floats, Floats, int, int, int>())
+        .def_prop_ro("isect_offsets", [](Splats& s) { return nb::ndarray<nb::numpy, int32_t>(s.offsets.data(), {s.offsets.size()}); },
+                     nb::rv_policy::reference_internal)
+        .def_prop_ro("flatten_ids", [](Splats& s) { return nb::ndarray<nb::numpy, int32_t>(s.ids.data(), {s.ids.size()}); },
+                     nb::rv_policy::reference_internal)
+        .def("blend", [](const Splats& s, Floats colors, Floats depths, FloatsOut rgb, FloatsOut depth, FloatsOut alpha) {
+            const int64_t all = s.cameras * s.count;
+            expect(colors, "colors", all * 3);
+            expect(depths, "depths", all);
+            expect(rgb, "rgb", s.pixels() * 3);
+            expect(depth, "depth", s.pixels());
+            expect(alpha, "alpha", s.pixels());
+            nb::gil_scoped_release release;
+            kernels().blend(s.lists(), s.packed.data(), colors.data(), depths.data(), rgb.data(), depth.data(), alpha.data());
+        })
+        .def("blend_vjp", [](const Splats& s, Floats colors, Floats depths, Floats rgb, Floats depth, Floats alpha,
+                             Floats v_rgb, Floats v_depth, Floats v_alpha, FloatsOut v_splats) {
+            const int64_t all = s.cameras * s.count;
+            expect(colors, "colors", all * 3);
+            expect(depths, "depths", all);
+            expect(rgb, "rgb", s.pixels() * 3);
+            expect(depth, "depth", s.pixels());
+            expect(alpha, "alpha", s.pixels());
+            expect(v_rgb, "v_rgb", s.pixels() * 3);
+            expect(v_depth, "v_depth", s.pixels());
+            expect(v_alpha, "v_alpha", s.pixels());
+            expect(v_splats, "v_splats", all * kBlendGradients);
+            nb::gil_scoped_release release;
+            std::vector<float> v(s.ids.size() * kBlendGradients, 0.0f);
+            kernels().blend_vjp(s.lists(), s.packed.data(), colors.data(), depths.data(), rgb.data(), depth.data(),
+                                alpha.data(), v_rgb.data(), v_depth.data(), v_alpha.data(), v.data());
+            sum_segments(v.data(), s.starts.data(), all, kBlendGradients, v_splats.data());
+        })
+        .def("codes", [](const Splats& s, Array<const uint8_t> indices, Floats weights, int levels, int atoms,
+                         FloatsOut out, FloatsOut alpha) {
+            const Codes codes = codes_of(s, indices, weights, levels, atoms);
+            expect(out, "out", s.pixels() * levels * atoms);
+            expect(alpha, "alpha", s.pixels());
+            nb::gil_scoped_release release;
+            kernels().codes(s.lists(), s.packed.data(), codes, out.data(), alpha.data());
+        })
+        .def("codes_vjp", [](const Splats& s, Array<const uint8_t> indices, Floats weights, int levels, int atoms,
+                             Floats v_out, FloatsOut v_weights) {
+            const Codes codes = codes_of(s, indices, weights, levels, atoms);
+            expect(v_out, "v_out", s.pixels() * levels * atoms);
+            const int per = levels * codes.nonzeros;
+            expect(v_weights, "v_weights", s.cameras * s.count * per);
+            nb::gil_scoped_release release;
+            std::vector<float> v(s.ids.size() * per, 0.0f);
+            kernels().codes_vjp(s.lists(), s.packed.data(), codes, v_out.data(), v.data());
+            sum_segments(v.data(), s.starts.data(), s.cameras * s.count, per, v_weights.data());
+        })
+        .def("lift", [](const Splats& s, Floats values, int channels, FloatsOut sums, FloatsOut mass) {
+            expect(values, "values", s.pixels() * channels);
+            expect(sums, "sums", s.count * channels);
+            expect(mass, "mass", s.count);
+            nb::gil_scoped_release release;
+            kernels().lift(s.lists(), s.packed.data(), s.count, channels, values.data(), sums.data(), mass.data());
+        })
+        .def("relevancy", [](const Splats& s, Array<const uint8_t> indices, Floats weights, Floats scores, Floats gram,
+                             int phrases, float temperature, int levels, int atoms, FloatsOut out, FloatsOut alpha) {
+            const Codes codes = codes_of(s, indices, weights, levels, atoms);
+            const int64_t texts = static_cast<int64_t>(scores.size()) / (static_cast<int64_t>(levels) * atoms);
+            expect(scores, "scores", levels * texts * atoms);
+            expect(gram, "gram", static_cast<int64_t>(levels) * atoms * atoms);
+            if (phrases < 1 || texts <= phrases) throw std::invalid_argument("relevancy needs at least one phrase and one negative");
+            expect(out, "out", s.pixels() * phrases * levels);
+            expect(alpha, "alpha", s.pixels());
+            nb::gil_scoped_release release;
+            kernels().relevancy(s.lists(), s.packed.data(), codes,
+                                {scores.data(), gram.data(), phrases, static_cast<int>(texts), temperature}, out.data(),
+                                alpha.data());
+        });
+}
+
+NB_MODULE(_native, m) {
+    // At interpreter exit torch may still hold graphs that own Splats; that is no leak of ours.
+    nb::set_leak_warnings(false);
+    m.doc() = "dictsplat's native CPU kernels; splat.rasterize is the interface to use.";
+    m.def("isa", [] { return std::string(kernels().isa); });
+    bind_geometry(m);
+    bind_blending(m);
+}

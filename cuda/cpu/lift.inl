@@ -1,0 +1,53 @@
+// The adjoint of blending in the values: sums[i] = sum_p w_pi values[p], mass[i] = sum_p w_pi.
+#include <omp.h>
+
+#include <algorithm>
+
+#include "splat_rows.h"
+
+namespace dictsplat::DS_ISA {
+
+constexpr int kMaxGroup = 256;      // channels one pass keeps in a local buffer
+
+// Threads share the channels, not the tiles: every output has one writer that visits the tiles in order,
+// so the result does not depend on the number of threads and needs no memory per thread. Walking the
+// tiles once per group costs little beside `channels` multiply-adds per pixel and splat.
+static void lift(const TileLists& lists, const Splat* splats, int64_t gaussians, int channels, const float* values,
+                 float* sums, float* mass) {
+    const int wanted = std::max((channels + kMaxGroup - 1) / kMaxGroup, std::min(omp_get_max_threads(), (channels + 31) / 32));
+    const int groups = std::max(1, wanted);
+    const int step = ((channels + groups - 1) / groups + kTile - 1) / kTile * kTile;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int group = 0; group < groups; ++group) {
+        const int start = std::min(group * step, channels), width = std::min(step, channels - start);
+        if (width <= 0 && group > 0) continue;
+        for (int64_t index = 0; index < tile_count(lists); ++index) {
+            const Tile tile = tile_at(lists, index);
+            walk_tile(lists, splats, tile, [&](int64_t, int32_t id, int first, int last, auto&& sample) {
+                alignas(64) float total[kMaxGroup + kTile] = {};
+                float total_mass = 0;
+                for (int row = first; row <= last; ++row) {
+                    const Row weight = sample(row).weight;
+                    if (!any_positive(weight)) continue;
+                    alignas(64) float lane[kTile];
+                    __builtin_memcpy(lane, &weight, sizeof(lane));
+                    const float* pixels = values + pixel_at(lists, tile, row) * channels + start;
+                    for (int column = 0; column < tile.columns; ++column) {
+                        const float w = lane[column];
+                        if (w == 0.0f) continue;
+                        total_mass += w;
+                        const float* pixel = pixels + static_cast<int64_t>(column) * channels;
+                        for (int c = 0; c < width; ++c) total[c] += w * pixel[c];
+                    }
+                }
+                if (total_mass == 0.0f) return;
+                const int64_t n = id % gaussians;
+                float* out = sums + n * channels + start;
+                for (int c = 0; c < width; ++c) out[c] += total[c];
+                if (group == 0) mass[n] += total_mass;
+            });
+        }
+    }
+}
+
+}  // namespace dictsplat::DS_ISA

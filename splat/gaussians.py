@@ -1,0 +1,122 @@
+"""The parameters of a scene of 3D Gaussians, and the standard 3DGS PLY file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from plyfile import PlyData, PlyElement, PlyParseError
+from torch import Tensor
+
+from encoders.errors import InputError
+from encoders.files import atomic_path
+
+SH_BASES = 16
+"""Spherical harmonics to degree 3."""
+SH_C0 = 0.28209479177387814
+"""The constant basis function: colour = 0.5 + SH_C0 * sh[0]."""
+
+
+@dataclass
+class Gaussians:
+    """N Gaussians as they are optimised and stored (before activation), all float32.
+
+    Attributes:
+        means: centres in world units [N, 3].
+        quats: rotations (w, x, y, z), not necessarily of unit length [N, 4].
+        log_scales: natural logarithm of the standard deviations [N, 3].
+        logit_opacities: inverse sigmoid of the opacities [N].
+        sh: colour coefficients [N, 16, 3].
+    """
+
+    means: Tensor
+    quats: Tensor
+    log_scales: Tensor
+    logit_opacities: Tensor
+    sh: Tensor
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def scales(self) -> Tensor:
+        """Standard deviations [N, 3]."""
+        return self.log_scales.exp()
+
+    @property
+    def opacities(self) -> Tensor:
+        """Opacities in 0..1 [N]."""
+        return self.logit_opacities.sigmoid()
+
+    @property
+    def geometry(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``means, quats, scales, opacities`` in the order every function of `splat.rasterize` takes them."""
+        return self.means, self.quats, self.scales, self.opacities
+
+    def subset(self, which: Tensor) -> "Gaussians":
+        """Those selected by a boolean mask [N] or an index tensor."""
+        return Gaussians(
+            self.means[which], self.quats[which], self.log_scales[which], self.logit_opacities[which], self.sh[which]
+        )
+
+
+def _columns() -> list[str]:
+    rest = [f"f_rest_{i}" for i in range(3 * (SH_BASES - 1))]
+    names = ["x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3)), *rest, "opacity"]
+    return [*names, *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+
+
+def save_ply(path: Path, gaussians: Gaussians) -> None:
+    """Write the binary PLY of the 3DGS authors, which viewers and editors open; atomically."""
+    count = len(gaussians)
+    # f_rest is channel-major: 15 coefficients of red, then green, then blue.
+    rest = gaussians.sh[:, 1:].transpose(1, 2).reshape(count, -1)
+    parts = [gaussians.means, torch.zeros(count, 3), gaussians.sh[:, 0], rest, gaussians.logit_opacities[:, None]]
+    table = torch.cat([*parts, gaussians.log_scales, gaussians.quats], dim=1).detach().float().numpy()
+    vertices = np.ascontiguousarray(table, dtype="<f4").view([(name, "<f4") for name in _columns()])[:, 0]
+    with atomic_path(Path(path)) as temporary:
+        PlyData([PlyElement.describe(vertices, "vertex")]).write(str(temporary))
+
+
+def load_ply(path: Path) -> Gaussians:
+    """Read a 3DGS PLY, whoever trained it; spherical harmonics of a lower degree are padded with zeros.
+
+    Raises:
+        InputError: the file is missing, is not such a PLY, or has values that are not finite.
+    """
+    try:
+        vertices = PlyData.read(str(path), mmap=False)["vertex"].data
+    except FileNotFoundError:
+        raise InputError(f"The Gaussians {path} do not exist; train the scene first.") from None
+    except (PlyParseError, KeyError, ValueError, OSError, UnicodeDecodeError, MemoryError) as error:
+        raise InputError(f"{path} is not a readable PLY file ({error}); export the scene again.") from error
+    names = set(vertices.dtype.names or ())
+    missing = [name for name in _columns() if name not in names and not name.startswith(("n", "f_rest"))]
+    if missing:
+        raise InputError(f"{path} has no property {missing[0]!r}, so it is not a 3D Gaussian scene; export it as a 3DGS PLY.")
+    rest_count = sum(name.startswith("f_rest_") for name in names)
+    if rest_count not in (0, 9, 24, 45):
+        raise InputError(f"{path} has {rest_count} f_rest properties; spherical harmonics have 0, 9, 24 or 45 of them.")
+
+    def columns(*wanted: str) -> Tensor:
+        return torch.from_numpy(np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=-1))
+
+    count = len(vertices)
+    sh = torch.zeros(count, SH_BASES, 3)
+    sh[:, 0] = columns("f_dc_0", "f_dc_1", "f_dc_2")
+    if rest_count:
+        rest = columns(*(f"f_rest_{i}" for i in range(rest_count))).reshape(count, 3, rest_count // 3)
+        sh[:, 1 : 1 + rest_count // 3] = rest.transpose(1, 2)
+    gaussians = Gaussians(
+        means=columns("x", "y", "z"),
+        quats=columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        log_scales=columns("scale_0", "scale_1", "scale_2"),
+        logit_opacities=columns("opacity")[:, 0],
+        sh=sh,
+    )
+    # Some tools write fully opaque Gaussians with an infinite logit; anything else infinite is damage.
+    gaussians.logit_opacities = gaussians.logit_opacities.clamp(-30.0, 30.0)
+    for name, tensor in vars(gaussians).items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{path} has values in {name} that are not finite; export the scene again.")
+    return gaussians

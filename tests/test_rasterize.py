@@ -1,0 +1,293 @@
+"""The native rasteriser against float64 autograd and gsplat's torch reference."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import reference
+import torch
+from gsplat.cuda._torch_impl import _isect_offset_encode, _isect_tiles
+from torch import Tensor
+
+from splat import _native
+from splat.rasterize import _Project, _view, lift, rasterize_codes, rasterize_relevancy, rasterize_rgb
+
+WIDTH, HEIGHT = 45, 37  # not multiples of the tile
+NAMES = ("means", "quats", "scales", "opacities", "sh")
+
+
+def cameras(count: int) -> tuple[Tensor, Tensor]:
+    pairs = [reference.camera(0.1 - 0.25 * i, WIDTH, HEIGHT) for i in range(count)]
+    return torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
+
+
+def geometry(scene: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    return tuple(scene[name] for name in NAMES[:4])
+
+
+def reference_render(scene: dict[str, Tensor], viewmats: Tensor, Ks: Tensor, degree: int) -> Tensor:
+    """[C, H, W, 5]: rgb, depth, alpha."""
+    images = []
+    for viewmat, K in zip(viewmats.double(), Ks.double(), strict=True):
+        weights = reference.blending_weights(*geometry(scene), viewmat, K, WIDTH, HEIGHT)
+        depth = (scene["means"] @ viewmat[:3, :3].T + viewmat[:3, 3])[:, 2:]
+        values = torch.cat([reference.colors(scene["means"], scene["sh"], viewmat, degree), depth], dim=1)
+        images.append(torch.cat([weights @ values, weights.sum(1, keepdim=True)], dim=1))
+    return torch.stack(images).reshape(len(viewmats), HEIGHT, WIDTH, 5)
+
+
+def relative(ours: Tensor, truth: Tensor) -> float:
+    return float((ours.double() - truth).norm() / truth.norm())
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_forward_and_gradients_agree_with_float64_autograd(degree: int) -> None:
+    ours = {k: v.requires_grad_() for k, v in reference.random_scene(150, seed=degree).items()}
+    truth = {k: v.detach().double().requires_grad_() for k, v in ours.items()}
+    viewmats, Ks = cameras(2)
+    rgb, depth, alphas, _ = rasterize_rgb(*(ours[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, sh_degree=degree)
+    image = torch.cat([rgb, depth, alphas], dim=-1)
+    expected = reference_render(truth, viewmats, Ks, degree)
+    assert float(alphas.detach().max()) > 0.95
+    # A pixel where alpha lies within rounding of 1/255 may go either way; allow a few such pixels.
+    error = (image.detach().double() - expected.detach()).abs()
+    assert float(error.median()) < 1e-6
+    assert float((error > 1e-4).double().mean()) < 1e-3
+
+    upstream = torch.randn(image.shape, generator=torch.Generator().manual_seed(7))
+    image.backward(upstream)
+    expected.backward(upstream.double())
+    for name in NAMES:
+        assert ours[name].grad is not None
+        assert relative(ours[name].grad, truth[name].grad) < 1e-3, name
+
+
+def test_gradient_is_the_slope_of_the_render() -> None:
+    """Central differences of the native forward pass itself, along random directions."""
+    scene = reference.random_scene(60, seed=11)
+    viewmats, Ks = cameras(1)
+    target = torch.rand(1, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(1))
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        return ((rasterize_rgb(*(values[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT)[0] - target).double() ** 2).sum()
+
+    for name in NAMES:
+        leaf = {k: v.clone().requires_grad_(k == name) for k, v in scene.items()}
+        loss(leaf).backward()
+        gradient = leaf[name].grad
+        assert gradient is not None
+        direction = gradient / gradient.norm()
+        step = 2e-3
+        up, down = dict(scene), dict(scene)
+        up[name], down[name] = scene[name] + step * direction, scene[name] - step * direction
+        slope = float(loss(up) - loss(down)) / (2 * step)
+        assert slope == pytest.approx(float((gradient * direction).sum()), rel=0.03), name
+
+
+def test_projection_agrees_with_gsplat() -> None:
+    scene = reference.random_scene(400, seed=3)
+    viewmats, Ks = cameras(3)
+    means2d, depths, conics, radii = _Project.apply(
+        scene["means"], scene["quats"], scene["scales"], None, _view(viewmats, Ks, WIDTH, HEIGHT)
+    )
+    for c in range(3):
+        expected = reference.project(
+            scene["means"], scene["quats"], scene["scales"], viewmats[c], Ks[c], WIDTH, HEIGHT
+        )
+        visible = expected[0][:, 0] > 0
+        assert 50 < int(visible.sum()) < 400
+        # The square is rounded up to whole pixels: one pixel more or less where it falls on the integer.
+        assert int((radii[c] - expected[0]).abs().max()) <= 1
+        assert float((radii[c] == expected[0]).float().mean()) > 0.99
+        torch.testing.assert_close(means2d[c][visible], expected[1][visible], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(depths[c][visible], expected[2][visible], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(conics[c][visible], expected[3][visible], rtol=2e-3, atol=1e-4)
+
+
+def test_tile_lists_equal_gsplats() -> None:
+    scene = reference.random_scene(300, seed=5)
+    scene["means"][7] = scene["means"][8]  # equal depths keep the order of the indices
+    viewmats, Ks = cameras(2)
+    view = _view(viewmats, Ks, WIDTH, HEIGHT)
+    means2d, depths, conics, radii = _Project.apply(scene["means"], scene["quats"], scene["scales"], None, view)
+    splats = _native.Splats(radii, means2d, depths, conics, scene["opacities"], 2, WIDTH, HEIGHT)
+    tiles_x, tiles_y = -(-WIDTH // 16), -(-HEIGHT // 16)
+    _, isect_ids, flatten_ids = _isect_tiles(means2d, radii, depths, 16, tiles_x, tiles_y, sort=False)
+    isect_ids, order = torch.sort(isect_ids, stable=True)
+    offsets = _isect_offset_encode(isect_ids, 2, tiles_x, tiles_y)
+    assert len(isect_ids) > 500
+    assert torch.equal(torch.as_tensor(splats.flatten_ids), flatten_ids[order])
+    assert torch.equal(torch.as_tensor(splats.isect_offsets), offsets.flatten())
+
+
+def random_codes(count: int, levels: int, nonzeros: int, atoms: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(count)
+    indices = torch.randint(0, atoms, (count, levels, nonzeros), generator=g).to(torch.uint8)
+    return indices, torch.rand(count, levels, nonzeros, generator=g)
+
+
+def dense_codes(indices: Tensor, weights: Tensor, atoms: int) -> Tensor:
+    """[N, levels * atoms] float64; repeated indices add up."""
+    dense = torch.zeros(*indices.shape[:2], atoms, dtype=torch.float64)
+    return dense.scatter_add(2, indices.long(), weights.double()).flatten(1)
+
+
+@pytest.mark.parametrize(("levels", "nonzeros", "atoms"), [(3, 4, 64), (1, 1, 7), (2, 8, 250)])
+def test_codes_and_their_gradient_equal_dense_splatting(levels: int, nonzeros: int, atoms: int) -> None:
+    scene = reference.random_scene(150, seed=2)
+    viewmats, Ks = cameras(2)
+    indices, weights = random_codes(150, levels, nonzeros, atoms)
+    weights.requires_grad_()
+    codes, alphas = rasterize_codes(*geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT, atoms=atoms)
+    double = [value.double() for value in geometry(scene)]
+    blending = [
+        reference.blending_weights(*double, v, k, WIDTH, HEIGHT)
+        for v, k in zip(viewmats.double(), Ks.double(), strict=True)
+    ]
+    leaf = weights.detach().clone().requires_grad_()
+    expected = torch.stack([w @ dense_codes(indices, leaf, atoms) for w in blending]).reshape(codes.shape)
+    assert float((codes.double() - expected).abs().median()) < 1e-6
+    assert relative(codes, expected) < 1e-3
+    assert relative(alphas.flatten(), torch.stack([w.sum(1) for w in blending]).flatten()) < 1e-3
+    upstream = torch.randn(codes.shape, generator=torch.Generator().manual_seed(3))
+    codes.backward(upstream)
+    expected.backward(upstream.double())
+    assert weights.grad is not None
+    assert relative(weights.grad, leaf.grad.double()) < 1e-3
+
+
+@pytest.mark.parametrize("channels", [1, 5, 192, 600])
+def test_lift_is_the_adjoint_of_blending(channels: int) -> None:
+    scene = reference.random_scene(150, seed=4)
+    viewmats, Ks = cameras(2)
+    values = torch.randn(2, HEIGHT, WIDTH, channels, generator=torch.Generator().manual_seed(5))
+    sums, mass = lift(*geometry(scene), values, viewmats, Ks)
+    double = [value.double() for value in geometry(scene)]
+    weights = torch.cat(
+        [
+            reference.blending_weights(*double, v, k, WIDTH, HEIGHT)
+            for v, k in zip(viewmats.double(), Ks.double(), strict=True)
+        ]
+    )
+    assert relative(sums, weights.T @ values.reshape(-1, channels).double()) < 1e-3
+    assert relative(mass, weights.sum(0)) < 1e-3
+
+
+@pytest.mark.parametrize(("phrases", "negatives"), [(1, 4), (5, 1)])
+def test_relevancy_equals_the_materialised_features(phrases: int, negatives: int) -> None:
+    levels, atoms, dim = 3, 64, 512
+    scene = reference.random_scene(20, seed=6)
+    viewmats, Ks = cameras(2)
+    indices, weights = random_codes(20, levels, 4, atoms)
+    g = torch.Generator().manual_seed(0)
+    dictionary = torch.nn.functional.normalize(torch.randn(levels, atoms, dim, generator=g, dtype=torch.float64), dim=-1)
+    texts = torch.nn.functional.normalize(
+        dictionary.mean(1)[0] + 0.05 * torch.randn(phrases + negatives, dim, generator=g, dtype=torch.float64), dim=-1
+    )
+    scores = torch.einsum("lad,td->lta", dictionary, texts)
+    gram = dictionary @ dictionary.transpose(1, 2)
+    relevancy, alphas = rasterize_relevancy(
+        *geometry(scene), indices, weights, scores, gram, phrases, viewmats, Ks, WIDTH, HEIGHT
+    )
+    codes, expected_alphas = rasterize_codes(*geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT)
+    assert torch.equal(alphas, expected_alphas)
+    features = torch.einsum("chwla,lad->chwld", codes.double().unflatten(-1, (levels, atoms)), dictionary)
+    cosine = torch.nn.functional.normalize(features, dim=-1) @ texts.T
+    pairs = torch.softmax(
+        10 * torch.stack([cosine[..., :phrases, None].expand(*cosine.shape[:-1], phrases, negatives),
+                          cosine[..., None, phrases:].expand(*cosine.shape[:-1], phrases, negatives)]), dim=0
+    )  # fmt: skip
+    expected = pairs[0].amin(-1).permute(0, 4, 3, 1, 2)
+    shown = (alphas[..., 0] > 0)[:, None, None].expand_as(relevancy)
+    assert 0.3 < float(shown.float().mean()) < 1.0
+    assert float((relevancy.double() - expected)[shown].abs().max()) < 1e-4
+    assert float(relevancy[~shown].abs().max()) == 0.0
+
+
+def test_empty_scene_and_broken_gaussians_render_nothing() -> None:
+    viewmats, Ks = cameras(1)
+    empty = {k: v[:0] for k, v in reference.random_scene(1, seed=0).items()}
+    rgb, _, alphas, _ = rasterize_rgb(*(empty[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, background=torch.ones(3))
+    assert torch.equal(rgb, torch.ones_like(rgb)) and float(alphas.abs().max()) == 0.0
+    scene = reference.random_scene(4, seed=0)
+    scene["means"][:] = torch.tensor([0.0, 0.0, 2.0])
+    scene["means"][0, 0] = torch.nan
+    scene["opacities"][1] = torch.nan
+    scene["scales"][2] = torch.inf
+    scene["opacities"][3] = 0.0
+    rgb, depth, alphas, _ = rasterize_rgb(*(scene[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT)
+    for image in (rgb, depth, alphas):
+        assert float(image.abs().max()) == 0.0
+
+
+def test_shapes_and_indices_are_checked() -> None:
+    scene = reference.random_scene(5, seed=0)
+    viewmats, Ks = cameras(1)
+    indices, weights = random_codes(5, 3, 4, 64)
+    with pytest.raises(ValueError, match="expected a tensor of shape"):
+        rasterize_rgb(scene["means"], scene["quats"][:4], *(scene[n] for n in NAMES[2:]), viewmats, Ks, WIDTH, HEIGHT)
+    with pytest.raises(ValueError, match="indices must be uint8"):
+        rasterize_codes(*geometry(scene), indices.long(), weights, viewmats, Ks, WIDTH, HEIGHT)
+    with pytest.raises(ValueError, match="only 10 atoms"):
+        rasterize_codes(*geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT, atoms=10)
+
+
+def test_many_gaussians_in_one_pixel_stop_at_full_opacity() -> None:
+    """3,000 opaque Gaussians behind each other: only the first few count, and no list overflows."""
+    count = 3000
+    scene = reference.random_scene(count, seed=9)
+    scene["means"][:, :2] = 0.0
+    scene["means"][:, 2] = torch.linspace(1, 4, count)
+    scene["opacities"][:] = 0.9
+    viewmats, Ks = cameras(1)
+    ones = torch.ones(1, HEIGHT, WIDTH, 1)
+    _, mass = lift(*geometry(scene), ones, viewmats, Ks)
+    double = [value.double() for value in geometry(scene)]
+    expected = reference.blending_weights(*double, viewmats[0].double(), Ks[0].double(), WIDTH, HEIGHT).sum(0)
+    assert relative(mass, expected) < 1e-3
+    assert int((mass > 0).sum()) < count / 3
+
+
+_DIGEST = """
+import sys, hashlib, torch
+sys.path.insert(0, "tests")
+torch.set_num_threads(int(sys.argv[1]))
+import reference
+from splat import _native
+from splat.rasterize import rasterize_rgb, lift
+scene = {k: v.requires_grad_() for k, v in reference.random_scene(20000, seed=1).items()}
+viewmat, K = reference.camera(0.1, 160, 120)
+args = [scene[n] for n in ("means", "quats", "scales", "opacities")]
+rgb, depth, alphas, _ = rasterize_rgb(*args, scene["sh"], viewmat[None], K[None], 160, 120)
+(rgb.square().sum() + depth.sum()).backward()
+sums, mass = lift(*args, rgb.detach().repeat(1, 1, 1, 30), viewmat[None], K[None])
+digest = hashlib.sha256()
+for tensor in [rgb, depth, alphas, sums, mass, *(v.grad for v in scene.values())]:
+    digest.update(tensor.detach().numpy().tobytes())
+print(_native.isa(), digest.hexdigest())
+torch.save([t.detach() for t in (rgb, scene["means"].grad, sums)], sys.argv[2])
+"""
+
+
+def run_digest(threads: int, path: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _DIGEST, str(threads), path],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def test_results_depend_on_neither_threads_nor_runs_and_isas_agree(tmp_path: os.PathLike) -> None:
+    paths = [f"{tmp_path}/{i}.pt" for i in range(3)]
+    isa, two = run_digest(2, paths[0])
+    _, one = run_digest(1, paths[1])
+    assert one == two
+    forced, _ = run_digest(2, paths[2], DICTSPLAT_ISA="baseline")
+    assert forced == "baseline"
+    if isa != "baseline":
+        for wide, narrow in zip(torch.load(paths[0], weights_only=True), torch.load(paths[2], weights_only=True), strict=True):
+            assert relative(narrow, wide.double()) < 1e-4
