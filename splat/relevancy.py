@@ -59,7 +59,7 @@ def read_out(relevancy: torch.Tensor, threshold: float = THRESHOLD, level: int |
 
 
 def fill_unseen(maps: torch.Tensor) -> torch.Tensor:
-    """Give pixels where nothing was rendered (exact zeros) the lowest relevancy seen in their map. [..., H, W]
+    """Give pixels where nothing was rendered (exact zeros) the lowest value seen in their map. [..., H, W]
 
     Left at zero they would set the minimum that `normalise` subtracts, and so move the threshold of every
     other pixel.
@@ -72,7 +72,7 @@ def fill_unseen(maps: torch.Tensor) -> torch.Tensor:
 
 
 def pool(maps: torch.Tensor) -> torch.Tensor:
-    """Mean over the `POOL` x `POOL` window around each pixel, of the pixels inside the picture. [..., H, W]"""
+    """Mean of the pixels inside the picture in the `POOL` x `POOL` window around each. [..., H, W]"""
     if maps.device.type != "cpu":
         # The mean over a clipped window is separable, and so 2 x 29 adds instead of 29 x 29.
         flat = maps.reshape(-1, 1, *maps.shape[-2:])
@@ -128,7 +128,7 @@ def locate(pooled: torch.Tensor) -> tuple[int, int]:
 
 
 def bounding_box(selected: torch.Tensor) -> tuple[int, int, int, int] | None:
-    """Smallest box (x0, y0, x1, y1), ends exclusive, around the pixels of a mask bool [H, W]; None if empty."""
+    """Smallest box (x0, y0, x1, y1), ends exclusive, around a mask bool [H, W]; None if it is empty."""
     rows, columns = selected.any(dim=1).nonzero(), selected.any(dim=0).nonzero()
     if len(rows) == 0:
         return None
@@ -136,8 +136,8 @@ def bounding_box(selected: torch.Tensor) -> tuple[int, int, int, int] | None:
 
 
 def _window_sums(maps: np.ndarray, side: int, dtype: type) -> np.ndarray:
-    """Sum over the ``side`` x ``side`` window around each pixel, zeros outside; running sums, so any side is fast."""
-    flat = np.ascontiguousarray(maps, dtype=dtype).reshape(-1, *maps.shape[-2:])
+    """Sum over the ``side`` x ``side`` window around each pixel, zeros outside; equally fast for any side."""
+    flat: np.ndarray = np.ascontiguousarray(maps, dtype=dtype).reshape(-1, *maps.shape[-2:])
     sums = np.empty_like(flat)
     for image, result in zip(flat, sums, strict=True):
         cv2.boxFilter(image, -1, (side, side), dst=result, normalize=False, borderType=cv2.BORDER_CONSTANT)

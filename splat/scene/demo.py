@@ -59,7 +59,7 @@ def write_demo_scene(
         InputError: a size that makes no picture.
     """
     if min(width, height, train_views, samples) < 1 or test_views < 0:
-        raise InputError("The demo scene needs a positive size and at least one training view and one sample.")
+        raise InputError("The demo scene needs a positive size, one training view and one sample at least.")
     out_dir = Path(out_dir)
     config = DemoConfig(width, height, train_views, test_views, samples)
     if _settings(out_dir) != asdict(config):

@@ -62,7 +62,7 @@ PRINTS = (
     Print("cat", "chelsea.png", (20, 0, 431, 300), (-0.65, -0.4, 0.0), 0.85, 0.3, 10.0),
     Print("flower", "flower.jpg", (130, 50, 500, 427), (0.5, -0.5, 0.0), 0.7, 0.4, -14.0),
 )
-"""What stands and hangs in the room. Photos are cropped to their subject (there is a rocket by the astronaut)."""
+"""What stands and hangs here. Photos are cropped to their subject (by the astronaut stands a rocket)."""
 
 
 def build_room() -> list[Face]:
@@ -142,7 +142,7 @@ def _matte(
     photo_metres: float,
     turned: bool = False,
 ) -> np.ndarray:
-    """A wall's paint float32 [H, W, 3]: a grey photo, repeated in mirror image, as relief of a tinted wall."""
+    """A wall's paint float32 [H, W, 3]: a grey photo, repeated in mirror image, as its relief."""
     photo = _photo(name)[..., 0].astype(np.float32)
     relief = (photo - cv2.GaussianBlur(photo, (0, 0), 80)) / photo.std()
     relief = np.ascontiguousarray(np.rot90(relief)) if turned else relief

@@ -1,0 +1,252 @@
+"""How good a trained scene is: pictures of held-out views, and answers to queries with known answers.
+
+Queries are scored by the LERF_OVS protocol (`splat.relevancy` has the rule that makes masks and points):
+intersection over union of the mask, and whether the point lies in one of the object's boxes, for every view
+and every category labelled in it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from encoders.base import Encoder
+from encoders.errors import InputError
+from encoders.progress import Report, silent
+from splat.codes import LanguageField
+from splat.gaussians import Gaussians
+from splat.image_metrics import psnr, ssim
+from splat.lerf_labels import ViewLabels, read_labels
+from splat.rasterize import rasterize_rgb
+from splat.scene.cameras import Camera, stack
+from splat.scene.scene import Scene
+
+Renderer = Callable[[Camera], np.ndarray]
+"""Gives a camera's picture, float32 [H, W, 3] in 0..1."""
+
+
+class Answer(Protocol):
+    """What evaluation needs to know of a query's result (`splat.query.QueryResult` has more)."""
+
+    @property
+    def relevancy(self) -> np.ndarray:
+        """float32 [H, W]"""
+
+    @property
+    def level(self) -> int:
+        """Index of the level that answered."""
+
+    @property
+    def mask(self) -> np.ndarray:
+        """bool [H, W]"""
+
+    @property
+    def point(self) -> tuple[int, int]:
+        """(x, y)"""
+
+
+Answerer = Callable[[Camera, list[str]], Sequence[Answer]]
+"""Asks for several phrases in one view."""
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """A held-out view beside its photo. ``rendered`` and ``truth`` are uint8 [H, W, 3]."""
+
+    camera: Camera
+    rendered: np.ndarray
+    truth: np.ndarray
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class QueryScore:
+    """One query in one view beside the truth.
+
+    Attributes:
+        truth: bool [H, W].
+        boxes: (x0, y0, x1, y1) of the object's pieces, ends included. float64 [B, 4]
+        iou: intersection over union of ``answer.mask`` and ``truth``, 0..1.
+        hit: whether ``answer.point`` lies in one of the boxes.
+    """
+
+    camera: Camera
+    query: str
+    answer: Answer
+    truth: np.ndarray
+    boxes: np.ndarray
+    iou: float
+    hit: bool
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A `QueryScore` without its pictures, so that scoring many views stays small."""
+
+    iou: float
+    hit: bool
+    level: int
+
+
+def renderer(gaussians: Gaussians) -> Renderer:
+    """A `Renderer` of ``gaussians`` on black."""
+
+    def render(camera: Camera) -> np.ndarray:
+        viewmats, Ks = stack([camera])
+        with torch.no_grad():
+            splatted = (*gaussians.geometry, gaussians.sh, viewmats, Ks, camera.width, camera.height)
+            rgb, *_ = rasterize_rgb(*splatted)
+        return rgb[0].clamp(0, 1).cpu().numpy()
+
+    return render
+
+
+def evaluate_views(
+    render: Renderer,
+    scene: Scene,
+    report: Report = silent,
+    watch: Callable[[ViewScore], None] | None = None,
+) -> dict[str, float]:
+    """Compare pictures of the held-out views with their photos.
+
+    Args:
+        render: the trained scene, see `renderer`.
+        watch: called with every view as it is scored, for instance to keep its pictures.
+
+    Returns:
+        ``psnr`` (dB) and ``ssim``, means over views; empty without held-out views.
+    """
+    scores = []
+    for done, index in enumerate(scene.test):
+        camera = scene.cameras[index]
+        report(done, len(scene.test), f"scoring view {camera.name}")
+        rendered, truth = render(camera), scene.image(index)
+        score = ViewScore(camera, _bytes(rendered), truth, psnr(rendered, truth), ssim(rendered, truth))
+        scores.append((score.psnr, score.ssim))
+        if watch is not None:
+            watch(score)
+    if not scores:
+        return {}
+    means = np.mean(scores, axis=0)
+    return {"psnr": float(means[0]), "ssim": float(means[1])}
+
+
+def evaluate_language(
+    gaussians: Gaussians,
+    field: LanguageField,
+    cameras: Sequence[Camera],
+    labels_dir: Path,
+    encoder: Encoder,
+    report: Report = silent,
+    watch: Callable[[QueryScore], None] | None = None,
+) -> dict[str, Any]:
+    """Ask a trained scene for everything that is labelled; see `evaluate_answers`.
+
+    Args:
+        cameras: the scene's views; those with a label file named like them are evaluated.
+        labels_dir: one JSON file per view, see `splat.lerf_labels`.
+    """
+    from splat.query import query_view
+
+    def answer(camera: Camera, phrases: list[str]) -> Sequence[Answer]:
+        return query_view(gaussians, field, camera, phrases, encoder)
+
+    return evaluate_answers(answer, cameras, read_labels(labels_dir), report, watch)
+
+
+def evaluate_answers(
+    answer: Answerer,
+    cameras: Sequence[Camera],
+    labels: Sequence[ViewLabels],
+    report: Report = silent,
+    watch: Callable[[QueryScore], None] | None = None,
+) -> dict[str, Any]:
+    """Score answers in all labelled views.
+
+    Returns:
+        ``miou`` and ``localization_accuracy``: means over all pairs of a view and a category labelled in it
+        (LERF_OVS); ``per_query``: for each category ``query``, ``iou`` (mean over the views that show it),
+        ``hit`` (located in at least half of them), ``hit_rate``, ``level`` (the one that answered most often)
+        and ``views``; ``query_seconds``: mean time per phrase and view; ``labelled_views``: how many views.
+
+    Raises:
+        InputError: no label file belongs to any of the cameras.
+    """
+    by_name = {camera.name: camera for camera in cameras}
+    known = [view for view in labels if view.name in by_name and view.pieces]
+    if not known:
+        names = ", ".join(view.name for view in labels[:3])
+        raise InputError(
+            f"The labels are for views named {names}, which this scene does not have; "
+            "name each label file like its photo."
+        )
+    scores: dict[str, list[_Outcome]] = {}
+    seconds, asked = 0.0, 0
+    for done, view in enumerate(known):
+        report(done, len(known), f"asking view {view.name}")
+        camera = by_name[view.name]
+        start = time.perf_counter()
+        answers = answer(camera, view.categories)
+        seconds += time.perf_counter() - start
+        asked += len(answers)
+        for category, result in zip(view.categories, answers, strict=True):
+            score = _score(camera, view, category, result)
+            if score is None:
+                continue
+            scores.setdefault(category, []).append(_Outcome(score.iou, score.hit, result.level))
+            if watch is not None:
+                watch(score)
+    every = [score for group in scores.values() for score in group]
+    if not every:
+        raise InputError("All labelled objects are smaller than a pixel of the rendered views; use a larger --scale.")
+    return {
+        "miou": float(np.mean([score.iou for score in every])),
+        "localization_accuracy": float(np.mean([score.hit for score in every])),
+        "per_query": [_summary(category, group) for category, group in scores.items()],
+        "query_seconds": seconds / asked,
+        "labelled_views": len(known),
+    }
+
+
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union of two masks bool [H, W]; 0 if both are empty."""
+    union = np.logical_or(mask, truth).sum()
+    return float(np.logical_and(mask, truth).sum() / union) if union else 0.0
+
+
+def in_any_box(point: tuple[int, int], boxes: np.ndarray) -> bool:
+    """Whether (x, y) lies in one of ``boxes`` [B, 4] (x0, y0, x1, y1), ends included."""
+    x, y = point
+    inside = (boxes[:, 0] <= x) & (x <= boxes[:, 2]) & (boxes[:, 1] <= y) & (y <= boxes[:, 3])
+    return bool(inside.any())
+
+
+def _score(camera: Camera, view: ViewLabels, category: str, answer: Answer) -> QueryScore | None:
+    truth = view.mask(category, camera.width, camera.height)
+    if not truth.any():
+        return None
+    boxes = view.boxes(category, camera.width, camera.height)
+    overlap, hit = iou(answer.mask, truth), in_any_box(answer.point, boxes)
+    return QueryScore(camera, category, answer, truth, boxes, overlap, hit)
+
+
+def _summary(category: str, group: list[_Outcome]) -> dict[str, Any]:
+    rate = float(np.mean([score.hit for score in group]))
+    return {
+        "query": category,
+        "iou": float(np.mean([score.iou for score in group])),
+        "hit": rate >= 0.5,
+        "hit_rate": rate,
+        "level": Counter(score.level for score in group).most_common(1)[0][0],
+        "views": len(group),
+    }
+
+
+def _bytes(picture: np.ndarray) -> np.ndarray:
+    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
