@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new temporary folder beside ``path``; on success rename it to ``path``.
+
+    If the block raises, or ``path`` exists already (another process was faster), the temporary folder
+    is removed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _fsync(file)
+        temporary.chmod(0o777 & ~_umask())
+        if not path.exists():
+            temporary.rename(path)
+            _fsync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -66,10 +91,14 @@ def write_png(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format="PNG")
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, upright: bool = True) -> np.ndarray:
     """Read a photo as uint8 RGB [H, W, 3], turned upright by its EXIF tag.
 
-    Grey, palette, RGBA (alpha dropped), CMYK and 16-bit images are converted.
+    Grey, palette, RGBA (alpha dropped), CMYK, 16-bit and floating-point images are converted.
+
+    Args:
+        path: any image file that Pillow reads.
+        upright: False leaves the pixels as they lie in the file, as programs see them that ignore EXIF.
 
     Raises:
         InputError: the file is missing, empty, truncated, not an image, or larger than `MAX_PIXELS`.
@@ -77,18 +106,41 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; shrink it first.")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith(("I", "F")):
-                # PIL clips 16-bit values at 255 when asked for RGB; keep the picture instead.
-                deep = np.asarray(upright, dtype=np.float64)
-                top = 65535.0 if deep.max(initial=0.0) > 255.0 else 255.0
-                grey = np.clip(deep * (255.0 / top), 0, 255).round().astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            return np.array(upright.convert("RGB"))
+                raise InputError(
+                    f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; "
+                    "shrink it first."
+                )
+            image.load()
+            turned = _turned(image) if upright else image
+            if turned.mode.startswith(("I", "F")):
+                return _deep_grey(turned)
+            return np.array(turned.convert("RGB"))
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"The image {path} does not exist.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise InputError(f"The image {path} cannot be read ({error}); replace or remove it.") from error
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error):
+        return image  # its EXIF block is damaged, its pixels are not
+
+
+def _deep_grey(image: Image.Image) -> np.ndarray:
+    """A one-channel image of more than 8 bits as uint8 RGB; Pillow would clip it at 255.
+
+    The white level is the smallest of 1 (floats only), 255 and 65535 that no pixel exceeds; "I;16" always has
+    65535.
+    """
+    deep = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    levels = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
+    if image.mode == "F":
+        levels = [1.0, *levels]
+    brightest = deep.max(initial=0.0)
+    white = next((level for level in levels if brightest <= level), brightest)
+    grey = np.clip(deep * (255.0 / white), 0, 255).round().astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)

@@ -1,0 +1,1 @@
+"""3D language fields: photos to Gaussians to sparse codes to text queries."""

@@ -1,0 +1,129 @@
+"""From a real lens to an ideal pinhole: one resampling that straightens the image and one that shrinks it.
+
+Lens models are COLMAP's and are evaluated by pycolmap, whose pixel centres are at (0.5, 0.5) as ours
+are. OpenCV does the resampling; its pixel centres are at integers, hence the halves below.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from encoders.errors import InputError
+
+MAX_HALF_ANGLE = np.tan(np.radians(65.0))
+"""Tangent to each side beyond which a pinhole image is mostly stretched border; fisheyes are cut here."""
+
+BORDER_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A COLMAP camera model without a pose.
+
+    Attributes:
+        model: COLMAP's name of it, e.g. "PINHOLE", "OPENCV", "OPENCV_FISHEYE".
+        width, height: the image size that ``params`` speak of.
+        params: the model's parameters in COLMAP's order; pixel (0, 0) has its centre at (0.5, 0.5).
+    """
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+    @property
+    def colmap(self) -> pycolmap.Camera:
+        """The same lens as a ``pycolmap.Camera``."""
+        return pycolmap.Camera(
+            model=self.model, width=self.width, height=self.height, params=list(self.params)
+        )
+
+    @property
+    def distorts(self) -> bool:
+        """Whether straight lines come out bent: False for pinhole models and all-zero distortion."""
+        camera = self.colmap
+        # pycolmap calls a fisheye with zero coefficients undistorted, but it is no pinhole.
+        return bool(camera.is_perspective_fisheye() or not camera.is_undistorted())
+
+    def resized(self, width: int, height: int) -> "Lens":
+        """The same lens for images of another size."""
+        if (width, height) == (self.width, self.height):
+            return self
+        camera = self.colmap
+        camera.rescale(width, height)
+        return Lens(self.model, width, height, tuple(float(value) for value in camera.params))
+
+
+def pinhole(lens: Lens) -> NDArray[np.float64]:
+    """Calibration K float64 [3, 3] of the straightened image, which has the same size as the bent one.
+
+    The image shows the largest upright rectangle that the lens saw all of, so no pixel is invented
+    (COLMAP's undistorter with ``blank_pixels=0``, but at an unchanged size). Without distortion it is
+    the lens's own K.
+
+    Raises:
+        InputError: the lens's parameters bend the image into something that has no such rectangle.
+    """
+    if not lens.distorts:
+        return np.asarray(lens.colmap.calibration_matrix(), dtype=np.float64)
+    camera, w, h = lens.colmap, float(lens.width), float(lens.height)
+    along = np.linspace(0.0, 1.0, BORDER_SAMPLES)
+    zero, one = np.zeros_like(along), np.ones_like(along)
+
+    def rays(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        bent = np.asarray(camera.cam_from_img(np.stack([x * w, y * h], axis=1)), dtype=np.float64)
+        seen = bent[np.isfinite(bent).all(axis=1)]
+        return np.clip(seen, -MAX_HALF_ANGLE, MAX_HALF_ANGLE)
+
+    sides = [rays(zero, along), rays(one, along), rays(along, zero), rays(along, one)]
+    if min(len(side) for side in sides) < BORDER_SAMPLES // 2:
+        raise InputError(_bad_lens(lens))
+    left, right = sides[0][:, 0].max(), sides[1][:, 0].min()
+    top, bottom = sides[2][:, 1].max(), sides[3][:, 1].min()
+    if not (right - left > 1e-3 and bottom - top > 1e-3):
+        raise InputError(_bad_lens(lens))
+    fx, fy = w / (right - left), h / (bottom - top)
+    return np.array([[fx, 0.0, -left * fx], [0.0, fy, -top * fy], [0.0, 0.0, 1.0]])
+
+
+def _bad_lens(lens: Lens) -> str:
+    return (
+        f"The {lens.model} lens with parameters {[round(value, 6) for value in lens.params]} cannot be "
+        "undistorted; check its distortion coefficients."
+    )
+
+
+@lru_cache(maxsize=2)
+def _sampling_map(lens: Lens) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """OpenCV fixed-point maps: for each straight pixel, where the bent image shows it. [H, W, 2], [H, W]."""
+    K = pinhole(lens)
+    x = (np.arange(lens.width) + 0.5 - K[0, 2]) / K[0, 0]
+    y = (np.arange(lens.height) + 0.5 - K[1, 2]) / K[1, 1]
+    rays = np.ones((lens.height, lens.width, 3))
+    rays[..., 0], rays[..., 1] = x[None, :], y[:, None]
+    bent = np.asarray(lens.colmap.img_from_cam(rays.reshape(-1, 3))).reshape(lens.height, lens.width, 2)
+    centres = (bent - 0.5).astype(np.float32)
+    whole, fraction = cv2.convertMaps(centres[..., 0], centres[..., 1], cv2.CV_16SC2)
+    return np.asarray(whole, np.int16), np.asarray(fraction, np.uint16)
+
+
+def straighten(image: NDArray[np.uint8], lens: Lens, width: int, height: int) -> NDArray[np.uint8]:
+    """Undistort ``image`` uint8 [H, W, 3], taken with ``lens``, and resize it to ``height`` x ``width``.
+
+    What comes back shows what a camera with `pinhole` (resized) sees. Nothing is resampled that need
+    not be: without distortion only the resize happens, at the same size the array itself comes back.
+    """
+    if image.shape[:2] != (lens.height, lens.width):
+        raise ValueError(f"image {image.shape} does not fit the lens {lens}")
+    if lens.distorts:
+        whole, fraction = _sampling_map(lens)
+        straight = cv2.remap(image, whole, fraction, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        image = np.asarray(straight, np.uint8)
+    if (lens.width, lens.height) != (width, height):
+        kind = cv2.INTER_AREA if width < lens.width else cv2.INTER_CUBIC
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=kind), np.uint8)
+    return image
