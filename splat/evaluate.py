@@ -204,7 +204,7 @@ def evaluate_answers(
                 watch(score)
     every = [score for group in scores.values() for score in group]
     if not every:
-        raise InputError("All labelled objects are smaller than a pixel of the rendered views; use a larger --scale.")
+        raise InputError("All labelled objects are smaller than a pixel of the views; use a larger --scale.")
     return {
         "miou": float(np.mean([score.iou for score in every])),
         "localization_accuracy": float(np.mean([score.hit for score in every])),
