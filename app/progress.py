@@ -1,0 +1,96 @@
+"""Progress on a terminal, with the time that is left; plain lines where there is no terminal."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from encoders.progress import Report
+
+LINE_SECONDS = 15.0
+"""Without a terminal, how often a stage prints a line."""
+
+
+class StageProgress:
+    """Context manager that gives each stage a `Report` by its name.
+
+    Everything goes to stderr, so that stdout stays for results.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._bars = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description:9}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[message]}", style="dim"),
+            console=self._console,
+        )
+        self._lines: dict[str, _Lines] = {}
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, stage: str) -> Report:
+        """The report of one stage; asking twice gives the same bar."""
+        if not self._console.is_terminal:
+            return self._lines.setdefault(stage, _Lines(self._console, stage))
+
+        def report(done: int, total: int, message: str) -> None:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, message="", total=None)
+            self._bars.update(self._tasks[stage], completed=done, total=max(total, 1), message=message)
+
+        return report
+
+
+class _Lines:
+    """A stage's progress as lines in a log."""
+
+    def __init__(self, console: Console, stage: str) -> None:
+        self._console, self._stage = console, stage
+        self._start = time.monotonic()
+        self._first: int | None = None
+        self._last = float("-inf")
+        self._finished = False
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            # A resumed stage starts somewhere in the middle; only what is done from here on tells the pace.
+            self._first = done
+        finished = done >= total
+        if (finished and self._finished) or (not finished and now - self._last < LINE_SECONDS):
+            return
+        self._last, self._finished = now, finished
+        line = f"{self._stage:9} {done}/{total} {message}"
+        if not finished and done > self._first:
+            left = (now - self._start) / (done - self._first) * (total - done)
+            line += f" (eta {_minutes(left)})"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,209 @@
+"""Photos in, a scene that can be asked for things out: the stages of a training, in order, resumable.
+
+Each stage writes what the next one reads into the run folder (`splat.run`), so a training that was killed
+continues where it was, and a stage whose inputs did not change is not run again.
+"""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import encoders
+from encoders.errors import InputError
+from encoders.files import atomic_path
+from encoders.progress import Report, silent
+from splat.features import FeatureStore, extract_features
+from splat.fit_language import LanguageConfig, fit_language
+from splat.fit_rgb import RgbConfig, fit_rgb
+from splat.gaussians import load_ply, save_ply
+from splat.run import STAGES, Run, file_digest, storage_errors
+from splat.scene import Scene, load_scene, save_cameras
+from splat.scene.scale import automatic_scale
+from splat.score import score_run
+from splat.stage import RunningStage
+from splat.train_config import TrainConfig, pick_device
+
+StageReport = Callable[[str], Report]
+"""Gives the `Report` that a stage, by its name, tells its progress to."""
+
+
+Scorer = Callable[[Run, Scene, str, Report], dict[str, Any]]
+"""Scores a run on a device and writes `metrics.json`; `splat.score.score_run`, or something around it."""
+
+
+def _silent_stages(_stage: str) -> Report:
+    return silent
+
+
+def train(
+    folder: Path, config: TrainConfig, reports: StageReport = _silent_stages, scorer: Scorer = score_run
+) -> dict[str, Any]:
+    """Train into the run folder ``folder`` and score the result; continues what is there already.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        InputError: an option, the scene or the run folder cannot be used, the folder holds a training with
+            other options or is being written by another process, or the disk is full. Results of earlier
+            stages stay intact.
+    """
+    config.check()
+    if not config.scene.exists():
+        raise InputError(f"There is no scene at {config.scene}; check the path.")
+    if config.scene.resolve() == folder.resolve():
+        raise InputError(f"--out is the scene folder {folder} itself; choose another --out.")
+    with storage_errors(folder), Run.locked(folder) as run:
+        training = _Training(run, config, reports)
+        training.run_stages()
+        return scorer(run, training.scene, training.device, reports("score"))
+
+
+class _Training:
+    """One call of `train`: the run, the scene, and what every stage shares."""
+
+    def __init__(self, run: Run, config: TrainConfig, reports: StageReport) -> None:
+        self.run = run
+        self.config = config
+        self.reports = reports
+        self.device = pick_device(config.device)
+        self.scale = config.scale or automatic_scale(config.scene)
+        self.language = LanguageConfig(
+            atoms=config.atoms, nonzeros=config.nonzeros, solver=config.solver, seed=config.seed
+        )
+        self.scene = self._load_scene(with_points="rgb" in config.stages and not self._has_gaussians())
+        rgb = {"preset": config.preset, "seed": config.seed}
+        self.inputs: dict[str, dict[str, Any]] = {
+            "rgb": {"scale": self.scale, **rgb},
+            "features": {"scale": self.scale, "encoder": config.encoder, "regions": config.regions},
+        }
+
+    def _load_scene(self, with_points: bool) -> Scene:
+        report = self.reports("scene")
+        scene = load_scene(self.config.scene, self.scale, self.run.scene_cache_path, report, with_points)
+        report(1, 1, f"{len(scene.train)} views to train on, {len(scene.test)} held out")
+        return scene
+
+    def _has_gaussians(self) -> bool:
+        stage = self.run.stage("rgb")
+        finished = self.run.gaussians_path.is_file() and (stage is None or stage.status == "done")
+        return finished or self.config.gaussians is not None
+
+    def run_stages(self) -> None:
+        self._refuse_other_options()
+        self.run.begin(self.config.to_json() | {"scale": self.scale}, self.scene.fingerprint)
+        save_cameras(self.run.cameras_path, self.scene.cameras, self.scene.test_names)
+        work = {"rgb": self._rgb, "features": self._features, "language": self._language}
+        for stage in STAGES:
+            if stage in self.config.stages:
+                work[stage]()
+
+    def _refuse_other_options(self) -> None:
+        """A run holds one training; options that only steer the language stage may change."""
+        record = self.run.record
+        if record is None:
+            return
+        if record.dataset != self.scene.fingerprint:
+            raise InputError(
+                f"{self.run.folder} was trained on other photos, cameras or another --scale "
+                f"({record.config.get('scene')}, scale {record.config.get('scale')}); choose another --out."
+            )
+        for name in ("rgb", "features"):
+            stage = self.run.stage(name)
+            if stage is None or name not in self.config.stages or "digest" in stage.inputs:
+                continue
+            wanted = self.inputs[name]
+            changed = [key for key in wanted if stage.inputs.get(key) != wanted[key]]
+            if changed:
+                was = ", ".join(f"--{key} {stage.inputs.get(key)}" for key in changed)
+                now = ", ".join(f"--{key} {wanted[key]}" for key in changed)
+                raise InputError(
+                    f"{self.run.folder} was trained with {was} and you ask for {now}; "
+                    "choose another --out, or add --resume to keep its options."
+                )
+
+    def _rgb(self) -> None:
+        run, stage, path = self.run, self.run.stage("rgb"), self.run.gaussians_path
+        if self.config.gaussians is not None:
+            self._copy_gaussians(self.config.gaussians)
+        digest = file_digest(path) if path.is_file() else None
+        if stage is not None and stage.status == "done" and digest == stage.stats.get("digest"):
+            self.reports("rgb")(1, 1, "done before")
+            return
+        if digest is not None and (stage is None or stage.status == "done"):
+            # Not ours, or not any more: Gaussians trained elsewhere, which replace this stage.
+            count = len(load_ply(path))
+            run.mark("rgb", "done", {"digest": digest}, 0.0, {"digest": digest, "gaussians": count})
+            self.reports("rgb")(1, 1, f"took the {count} Gaussians of {self.config.gaussians or path}")
+            return
+        with RunningStage(self.run, "rgb", self.inputs["rgb"], self.reports("rgb")) as step:
+            gaussians, stats = fit_rgb(
+                self.scene,
+                RgbConfig.preset(self.config.preset, seed=self.config.seed, device=self.device),
+                run.checkpoints_path / "rgb",
+                step.report,
+            )
+            save_ply(path, gaussians)
+            step.stats = {**_numbers(stats), "digest": file_digest(path), "gaussians": len(gaussians)}
+
+    def _copy_gaussians(self, source: Path) -> None:
+        stage, path = self.run.stage("rgb"), self.run.gaussians_path
+        if stage is not None and "digest" not in stage.inputs:
+            raise InputError(
+                f"{self.run.folder} trains its own Gaussians; choose another --out for {source}."
+            )
+        if path.is_file() and file_digest(path) == file_digest(source):
+            return
+        load_ply(source)
+        with atomic_path(path) as temporary:
+            shutil.copyfile(source, temporary)
+
+    def _features(self) -> None:
+        names = [self.scene.cameras[i].name for i in self.scene.train]
+        store = FeatureStore(self.run.features_path)
+        inputs = self.inputs["features"]
+        if self.run.is_done("features", inputs) and all(store.has(name) for name in names):
+            self.reports("features")(1, 1, "done before")
+            return
+        with RunningStage(self.run, "features", inputs, self.reports("features")) as step:
+            encoder = encoders.create(self.config.encoder, device=self.device)
+            regions = encoders.create_regions(self.config.regions, device=self.device)
+            extract_features(self.scene, encoder, regions, store, step.report)
+
+    def _language(self) -> None:
+        run = self.run
+        run.require("rgb", "features")
+        inputs = {
+            "gaussians": file_digest(run.gaussians_path),
+            **{key: value for key, value in self.run.finished("features").inputs.items() if key != "scale"},
+            **{key: getattr(self.language, key) for key in ("solver", "atoms", "nonzeros", "seed")},
+        }
+        if run.is_done("language", inputs) and run.language_path.is_file():
+            self.reports("language")(1, 1, "done before")
+            return
+        checkpoints = run.checkpoints_path / "language"
+        stage = run.stage("language")
+        if stage is None or stage.inputs != inputs:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        with RunningStage(self.run, "language", inputs, self.reports("language")) as step:
+            field, stats = fit_language(
+                load_ply(run.gaussians_path),
+                [self.scene.cameras[i] for i in self.scene.train],
+                FeatureStore(run.features_path),
+                self.language,
+                step.report,
+                checkpoints,
+            )
+            field.save(run.language_path)
+            step.stats = _numbers(stats)
+
+
+def _numbers(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a stage's statistics that JSON and a reader of `run.json` can use."""
+    return {
+        key: value
+        for key, value in stats.items()
+        if isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    }

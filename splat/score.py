@@ -1,0 +1,108 @@
+"""`metrics.json`: what a run is worth and what it cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import encoders
+from encoders.errors import InputError
+from encoders.files import write_json
+from encoders.progress import Report, silent
+from splat.codes import LanguageField
+from splat.evaluate import QueryScore, Renderer, ViewScore, evaluate_language, evaluate_views, renderer
+from splat.gaussians import Gaussians, load_ply
+from splat.run import STAGES, Run, peak_rss_mb
+from splat.scene import Scene
+
+
+class Gallery(Protocol):
+    """Is shown everything that is scored, for instance to keep pictures of it."""
+
+    def add_view(self, score: ViewScore) -> None:
+        """A held-out view."""
+
+    def add_query(self, score: QueryScore) -> None:
+        """A query in a view."""
+
+
+def score_run(
+    run: Run,
+    scene: Scene,
+    device: str = "cpu",
+    report: Report = silent,
+    labels: Path | None = None,
+    gallery: Callable[[Renderer], Gallery] | None = None,
+) -> dict[str, Any]:
+    """Score what a run has so far and write its `metrics.json`.
+
+    Args:
+        labels: folder of labels (`splat.lerf_labels`); by default the scene's own ``labels``, if it has some.
+        gallery: makes a `Gallery` from the function that renders the run.
+
+    Returns:
+        ``gaussians``; ``psnr`` and ``ssim`` on held-out views; with labels also ``miou``,
+        ``localization_accuracy`` and ``per_query`` (`splat.evaluate.evaluate_answers`); ``seconds`` per stage
+        and, with labels, per query; ``peak_rss_mb``. Keys that do not apply are absent.
+
+    Raises:
+        InputError: the run or the labels are damaged.
+    """
+    record = run.record
+    seconds: dict[str, float] = {}
+    for name in STAGES:
+        stage = run.stage(name)
+        if stage is not None:
+            seconds[name] = stage.seconds
+    metrics: dict[str, Any] = {}
+    if run.gaussians_path.is_file():
+        gaussians = load_ply(run.gaussians_path)
+        render = renderer(gaussians)
+        pictures = gallery(render) if gallery else None
+        metrics["gaussians"] = len(gaussians)
+        metrics |= evaluate_views(render, scene, report, pictures.add_view if pictures else None)
+        metrics |= _score_language(run, scene, gaussians, device, report, labels, pictures)
+    if "query_seconds" in metrics:
+        seconds["query"] = metrics.pop("query_seconds")
+    metrics["seconds"] = seconds
+    metrics["peak_rss_mb"] = round(max(peak_rss_mb(), record.peak_rss_mb if record else 0.0), 1)
+    write_json(run.metrics_path, metrics)
+    report(1, 1, "metrics.json is written")
+    return metrics
+
+
+def _score_language(
+    run: Run,
+    scene: Scene,
+    gaussians: Gaussians,
+    device: str,
+    report: Report,
+    labels: Path | None,
+    pictures: Gallery | None,
+) -> dict[str, Any]:
+    folder = labels or _own_labels(scene)
+    stage = run.stage("language")
+    if stage is None or stage.status != "done" or not run.language_path.is_file():
+        if labels is not None:
+            run.require("language")
+        return {}
+    if folder is None:
+        return {}
+    field = LanguageField.load(run.language_path)
+    if len(field) != len(gaussians):
+        return {}
+    watch = pictures.add_query if pictures else None
+    encoder = encoders.create(field.encoder, device=device)
+    try:
+        return evaluate_language(gaussians, field, scene.cameras, folder, encoder, report, watch)
+    except InputError as error:
+        if labels is not None:
+            raise
+        # Nobody asked for these labels: a scene may have a folder of that name for something else.
+        report(1, 1, f"not scored against {folder}: {error}")
+        return {}
+
+
+def _own_labels(scene: Scene) -> Path | None:
+    root = scene.path if scene.path.is_dir() else scene.path.parent
+    folder = root / "labels"
+    return folder if folder.is_dir() else None

@@ -1,0 +1,87 @@
+"""What a training is asked to do, checked before any work starts."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from encoders.errors import InputError
+from splat.run import STAGES
+
+PRESETS = ("fast", "default", "paper")
+SOLVERS = ("lift", "sgd")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a training is asked to do.
+
+    Attributes:
+        scene: folder of photos, COLMAP folder, folder with `transforms.json`, or video.
+        scale: images are resized by it first; None picks 1, 1/2, 1/4, ... for about 1000 pixels at most.
+        preset: "fast", "default" or "paper", see `splat.fit_rgb.RgbConfig`.
+        stages: the ones to run, of `splat.run.STAGES`; earlier ones must then be done already.
+        encoder, regions: names for `encoders.create` and `encoders.create_regions`.
+        solver: "lift" (closed form) or "sgd" (the paper's).
+        atoms, nonzeros: dictionary size per level, and how many of its atoms a Gaussian uses.
+        device: "auto", "cpu" or "cuda".
+        gaussians: a 3DGS PLY trained elsewhere, in this scene's coordinates; replaces the rgb stage.
+    """
+
+    scene: Path
+    scale: float | None = None
+    preset: str = "default"
+    stages: tuple[str, ...] = STAGES
+    encoder: str = "embedded"
+    regions: str = "embedded"
+    solver: Literal["lift", "sgd"] = "lift"
+    atoms: int = 64
+    nonzeros: int = 4
+    device: str = "auto"
+    seed: int = 0
+    gaussians: Path | None = None
+
+    def check(self) -> None:
+        """Raise `InputError` for values no training can use (`LanguageConfig` checks its own)."""
+        _one_of("--preset", self.preset, PRESETS)
+        _one_of("--solver", self.solver, SOLVERS)
+        _one_of("--device", self.device, DEVICES)
+        if not self.stages:
+            raise InputError(f"--stages is empty; give some of {','.join(STAGES)}.")
+        for stage in self.stages:
+            _one_of("--stages", stage, STAGES)
+        if self.scale is not None and not 0.0 < self.scale <= 1.0:
+            raise InputError(f"--scale is {self.scale}; give a number above 0 and up to 1.")
+        if self.gaussians is not None and not self.gaussians.is_file():
+            raise InputError(f"The Gaussians {self.gaussians} do not exist; check --gaussians.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as `run.json` keeps it, with absolute paths."""
+        paths = {"scene": str(self.scene.absolute()), "gaussians": None}
+        if self.gaussians is not None:
+            paths["gaussians"] = str(self.gaussians.absolute())
+        return asdict(self) | paths | {"stages": list(self.stages)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "TrainConfig":
+        """Read what `to_json` wrote."""
+        given = dict(value) | {"scene": Path(value["scene"]), "stages": tuple(value["stages"])}
+        given["gaussians"] = Path(value["gaussians"]) if value["gaussians"] else None
+        return cls(**given)
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{option} is {value!r}; give one of {', '.join(allowed)}.")
+
+
+def pick_device(name: str) -> str:
+    """Resolve "auto"; raise `InputError` when "cuda" is asked for and there is none."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu.")
+    return name
