@@ -36,6 +36,8 @@ SCHEMA_VERSION = 1
 STAGES = ("rgb", "features", "language")
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc", "iostream error")
+"""torch.save does not say why a write failed; on a file that could be opened it is the disk."""
 
 
 class StageRecord(BaseModel):
@@ -261,7 +263,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
         raise
     except (SafetensorError, RuntimeError) as error:
         text = str(error)
-        if any(f"os error {code}" in text for code in _FULL_DISK) or "PytorchStreamWriter failed" in text:
+        full = any(f"os error {code}" in text for code in _FULL_DISK)
+        if full or any(sign in text for sign in _TORCH_CANNOT_WRITE):
             raise _disk_full(folder, error) from error
         raise
 
