@@ -5,6 +5,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -156,10 +157,11 @@ static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, cons
     expect(weights, "weights", static_cast<int64_t>(indices.size()));
     if (levels <= 0 || atoms <= 0 || atoms > 256 || per % levels != 0)
         throw std::invalid_argument("indices must be [N, levels, nonzeros] with at most 256 atoms");
-    for (size_t i = 0; i < indices.size(); ++i)
-        if (indices.data()[i] >= atoms)
-            throw std::invalid_argument("a code index is " + std::to_string(indices.data()[i]) + ", but there are only " +
-                                        std::to_string(atoms) + " atoms");
+    uint8_t highest = 0;
+    for (size_t i = 0; i < indices.size(); ++i) highest = std::max(highest, indices.data()[i]);
+    if (indices.size() && highest >= atoms)
+        throw std::invalid_argument("a code index is " + std::to_string(highest) + ", but there are only " +
+                                    std::to_string(atoms) + " atoms");
     return {indices.data(), weights.data(), s.count, levels, static_cast<int>(per / levels), atoms};
 }
 

@@ -41,7 +41,7 @@ static void lift(const TileLists& lists, const Splat* splats, int64_t gaussians,
                     }
                 }
                 if (total_mass == 0.0f) return;
-                const int64_t n = id % gaussians;
+                const int64_t n = id - tile.camera * gaussians;
                 float* out = sums + n * channels + start;
                 for (int c = 0; c < width; ++c) out[c] += total[c];
                 if (group == 0) mass[n] += total_mass;

@@ -2,6 +2,10 @@
 // becomes AVX2 or AVX-512 code depending on the flags of the translation unit.
 #pragma once
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 
 #include "dictsplat/math.h"
@@ -50,6 +54,23 @@ DS_HD bool any_positive(Row v) {
     return (w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]) != 0;
 }
 
+// Stores sixteen floats past the caches when dst is aligned: output maps are larger than any cache and are
+// written once, so reading their lines first would double the traffic.
+DS_HD void store_streaming(float* dst, Row v) {
+#if defined(__AVX512F__)
+    if ((reinterpret_cast<uintptr_t>(dst) & 63) == 0) return _mm512_stream_ps(dst, (__m512)v);
+#elif defined(__AVX__)
+    if ((reinterpret_cast<uintptr_t>(dst) & 31) == 0) {
+        __m256 halves[2];
+        __builtin_memcpy(halves, &v, sizeof(v));
+        _mm256_stream_ps(dst, halves[0]);
+        _mm256_stream_ps(dst + 8, halves[1]);
+        return;
+    }
+#endif
+    __builtin_memcpy(dst, &v, sizeof(v));
+}
+
 // dst[i * stride + j] = src[j][i]: sixteen channel rows to sixteen pixels with sixteen channels each.
 DS_HD void transpose_store(const Row* const src[kTile], float* dst, int64_t stride, int pixels) {
     Row a[kTile], b[kTile];
@@ -64,7 +85,7 @@ DS_HD void transpose_store(const Row* const src[kTile], float* dst, int64_t stri
         }
         for (int i = 0; i < kTile; ++i) a[i] = b[i];
     }
-    for (int i = 0; i < pixels; ++i) __builtin_memcpy(dst + i * stride, &a[i], sizeof(Row));
+    for (int i = 0; i < pixels; ++i) store_streaming(dst + i * stride, a[i]);
 }
 
 }  // namespace dictsplat::DS_ISA

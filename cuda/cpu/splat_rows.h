@@ -56,6 +56,7 @@ DS_HD void walk_tile(const TileLists& lists, const Splat* splats, const Tile& ti
     for (int row = 0; row < tile.rows; ++row) transmittance[row] *= inside;
     const Row pixel_x = lanes() + (tile.x + 0.5f);
 
+    constexpr int kAhead = 12;      // splats are scattered in memory
     int first_live = 0, last_live = tile.rows - 1;
     for (int64_t i = tile.begin; i < tile.end; ++i) {
         if (((i - tile.begin) & 15) == 15) {     // shrink the band of rows that still take light
@@ -64,6 +65,7 @@ DS_HD void walk_tile(const TileLists& lists, const Splat* splats, const Tile& ti
             if (first_live > last_live) return;
         }
         const int32_t id = lists.ids[i];
+        __builtin_prefetch(&splats[lists.ids[i + kAhead < tile.end ? i + kAhead : i]]);
         const Splat& g = splats[id];
         const float centre_y = g.y - tile.y - 0.5f, centre_x = g.x - tile.x - 0.5f;
         // Written so that a NaN reach keeps nothing.
