@@ -3,6 +3,8 @@
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from encoders.errors import InputError
+
 WINDOW = 11
 """Side of SSIM's Gaussian window (sigma 1.5), pixels."""
 
@@ -25,8 +27,13 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     the border, whose windows are cut off, do not count (3DGS pads them with zeros).
 
     Args:
-        picture, truth: float [H, W, 3] in 0..1, or uint8; at least 11 x 11 pixels.
+        picture, truth: float [H, W, 3] in 0..1, or uint8.
+
+    Raises:
+        InputError: the pictures are smaller than the window.
     """
+    if min(picture.shape[:2]) < WINDOW:
+        raise InputError(f"SSIM needs views of at least {WINDOW} x {WINDOW} pixels; use a larger --scale.")
     return float(
         structural_similarity(
             _unit(picture),

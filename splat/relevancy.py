@@ -74,12 +74,7 @@ def fill_unseen(maps: torch.Tensor) -> torch.Tensor:
 def pool(maps: torch.Tensor) -> torch.Tensor:
     """Mean of the pixels inside the picture in the `POOL` x `POOL` window around each. [..., H, W]"""
     if maps.device.type != "cpu":
-        # The mean over a clipped window is separable, and so 2 x 29 adds instead of 29 x 29.
-        flat = maps.reshape(-1, 1, *maps.shape[-2:])
-        for kernel in ((1, POOL), (POOL, 1)):
-            padding = (kernel[0] // 2, kernel[1] // 2)
-            flat = F.avg_pool2d(flat, kernel, 1, padding, count_include_pad=False)
-        return flat.reshape(maps.shape)
+        return _pool_by_torch(maps)
     sums = _window_sums(maps.detach().numpy(), POOL, np.float32)
     sums *= (1 / _window_sizes(maps.shape[-2:], POOL)).astype(np.float32)
     return torch.from_numpy(sums)
@@ -133,6 +128,14 @@ def bounding_box(selected: torch.Tensor) -> tuple[int, int, int, int] | None:
     if len(rows) == 0:
         return None
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _pool_by_torch(maps: torch.Tensor) -> torch.Tensor:
+    """`pool` on any device; the mean over a clipped window is separable, so 2 x 29 adds and not 29 x 29."""
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    for kernel in ((1, POOL), (POOL, 1)):
+        flat = F.avg_pool2d(flat, kernel, 1, (kernel[0] // 2, kernel[1] // 2), count_include_pad=False)
+    return flat.reshape(maps.shape)
 
 
 def _window_sums(maps: np.ndarray, side: int, dtype: type) -> np.ndarray:

@@ -70,6 +70,7 @@ def test_pooling_is_the_mean_of_the_pixels_inside(shape):
     expected = [window_mean(image, 29) for image in maps.reshape(-1, *shape[-2:]).numpy()]
     pooled = np.reshape(expected, shape)
     np.testing.assert_allclose(relevancy.pool(maps), pooled, atol=1e-6)
+    np.testing.assert_allclose(relevancy._pool_by_torch(maps), pooled, atol=1e-6)
     np.testing.assert_allclose(relevancy.smooth(maps), 0.5 * (maps.numpy() + pooled), atol=1e-6)
 
 
@@ -159,6 +160,8 @@ def test_ssim_is_the_formula_with_a_gaussian_window():
         values.append(top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)))
     assert ssim(picture, truth) == pytest.approx(np.mean(values), abs=1e-6)
     assert ssim(truth, truth) == pytest.approx(1)
+    with pytest.raises(InputError, match="larger --scale"):
+        ssim(picture[:10], truth[:10])
 
 
 # --- label files -------------------------------------------------------------------------------------------
