@@ -25,7 +25,7 @@ Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
 
 @dataclass(frozen=True)
 class Piece:
-    """A connected part of an object: ``outline`` float64 [P, 2] and ``box`` (x0, y0, x1, y1), label pixels."""
+    """A part of an object: ``outline`` float64 [P, 2] and ``box`` (x0, y0, x1, y1), in label pixels."""
 
     outline: np.ndarray
     box: np.ndarray
