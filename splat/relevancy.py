@@ -64,9 +64,9 @@ def fill_unseen(maps: torch.Tensor) -> torch.Tensor:
     Left at zero they would set the minimum that `normalise` subtracts, and so move the threshold of every
     other pixel.
     """
-    unseen = maps <= 0
-    if not bool(unseen.any()):
+    if float(maps.amin()) > 0:
         return maps
+    unseen = maps <= 0
     lowest = maps.masked_fill(unseen, torch.inf).amin(dim=(-2, -1), keepdim=True)
     return torch.where(unseen, torch.where(lowest.isinf(), 0.0, lowest), maps)
 
