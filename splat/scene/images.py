@@ -142,7 +142,10 @@ class ImageStore:
     def _load(self, index: int) -> NDArray[np.uint8]:
         cached = self.cache_file(index)
         if cached is not None and cached.exists():
-            return read_image(cached)
+            try:
+                return read_image(cached)
+            except InputError:
+                pass  # the disk spoilt it; the photo is still there
         view, camera = self.views[index], self.cameras[index]
         source = read_image(view.path, upright=view.upright)
         if source.shape[:2] != (view.lens.height, view.lens.width):

@@ -25,10 +25,10 @@ PHOTO_FOLDERS = (".", "images", "input")
 FEWEST = 3
 """Photos needed for structure from motion."""
 
-WORK_SIDE = 1600
+WORK_SIDE = 1024
 """Features are looked for at no more than so many pixels on the photos' longer side."""
 
-FEATURES = 4096
+FEATURES = 2048
 
 CACHE_VERSION = 1
 
@@ -67,34 +67,31 @@ def photo_files(folder: Path) -> list[Path]:
 def read_photos(files: Sequence[Path], source: Path, cache_dir: Path | None, report: Report) -> Capture:
     """Structure from motion over ``files``; ``source`` is what messages call them all."""
     quiet()
-    with tempfile.TemporaryDirectory(prefix="dictsplat-") as temporary:
-        work = Path(temporary)
-        photos = _working_copies(files, work / "images", source, report)
-        key = hashlib.blake2b(
-            repr([(p.copy, content_key(p.file)) for p in photos]).encode(), digest_size=8
-        ).hexdigest()
-        kept = None if cache_dir is None else cache_dir / f"sfm-{CACHE_VERSION}-{key}"
-        if kept is not None and kept.is_dir():
-            model = pycolmap.Reconstruction(str(kept))
-        else:
-            model = _reconstruct(photos, work, source, report)
-            if kept is not None:
-                with atomic_folder(kept) as partial:
-                    model.write(str(partial))
-    names = view_names([photo.file.name for photo in photos], source)
-    named = {photo.copy: (name, photo) for name, photo in zip(names, photos, strict=True)}
-    views = []
+    content = [(file.name, content_key(file)) for file in files]
+    key = hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
+    kept = None if cache_dir is None else cache_dir / f"sfm-{CACHE_VERSION}-{key}"
+    if kept is not None and kept.is_dir():
+        model = pycolmap.Reconstruction(str(kept))
+    else:
+        with tempfile.TemporaryDirectory(prefix="dictsplat-") as work:
+            photos = _working_copies(files, Path(work) / "images", source, report)
+            model = _reconstruct(photos, Path(work), source, report)
+        if kept is not None:
+            with atomic_folder(kept) as partial:
+                model.write(str(partial))
+    names = view_names([file.name for file in files], source)
+    views = {}
     for image in model.images.values():
         if image.has_pose:
-            name, photo = named.pop(image.name)
-            # COLMAP saw the upright copies; the photo itself may be larger, which load_scene makes good.
-            views.append(replace(view_of(image, name, photo.file, source), upright=True))
-    if named:
-        lost = [photo.file.name for _, photo in named.values()]
-        left_out = f"{len(lost)} of {len(photos)} photos could not be placed and are left out: {_few(lost)}"
-        report(len(views), len(photos), left_out)
+            index = int(Path(image.name).stem)
+            # COLMAP saw the upright copy; the photo itself may be larger, which load_scene makes good.
+            views[index] = replace(view_of(image, names[index], files[index], source), upright=True)
+    lost = [file.name for index, file in enumerate(files) if index not in views]
+    if lost:
+        left_out = f"{len(lost)} of {len(files)} photos could not be placed and are left out: {_few(lost)}"
+        report(len(views), len(files), left_out)
     points, colors = points_of(model)
-    return Capture(views, points=points, point_colors=colors)
+    return Capture(list(views.values()), points=points, point_colors=colors)
 
 
 @dataclass(frozen=True)

@@ -102,10 +102,7 @@ def load_scene(
         raise InputError(f"The scale {scale} is not usable; give a number above 0, for example 0.5.")
     capture = _read(path, cache_dir, report)
     views = [_at_file_size(view) for view in sorted(capture.views, key=lambda view: view.name)]
-    cameras = [
-        Camera(view.name, view.lens.width, view.lens.height, pinhole(view.lens), view.viewmat).scaled(scale)
-        for view in views
-    ]
+    cameras = [_camera(view).scaled(scale) for view in views]
     train, test = _split(capture, views, path)
     images = ImageStore(views, cameras, cache_dir, keepalive=capture.keepalive)
     images.prepare(report)
@@ -152,6 +149,14 @@ def _at_file_size(view: View) -> View:
         f"The image {view.path} has {width}x{height} pixels but its camera {lens.width}x{lens.height}; "
         "use the images that the cameras were computed for."
     )
+
+
+def _camera(view: View) -> Camera:
+    try:
+        K = pinhole(view.lens)
+    except InputError as error:
+        raise InputError(f"The image {view.path} has no usable camera: {error}") from error
+    return Camera(view.name, view.lens.width, view.lens.height, K, view.viewmat)
 
 
 def _aspect_off(width: int, height: int, other_width: int, other_height: int) -> float:

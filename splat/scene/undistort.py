@@ -70,24 +70,33 @@ def pinhole(lens: Lens) -> NDArray[np.float64]:
     """
     if not lens.distorts:
         return np.asarray(lens.colmap.calibration_matrix(), dtype=np.float64)
-    camera, w, h = lens.colmap, float(lens.width), float(lens.height)
-    along = np.linspace(0.0, 1.0, BORDER_SAMPLES)
-    zero, one = np.zeros_like(along), np.ones_like(along)
-
-    def rays(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        bent = np.asarray(camera.cam_from_img(np.stack([x * w, y * h], axis=1)), dtype=np.float64)
-        seen = bent[np.isfinite(bent).all(axis=1)]
-        return np.clip(seen, -MAX_HALF_ANGLE, MAX_HALF_ANGLE)
-
-    sides = [rays(zero, along), rays(one, along), rays(along, zero), rays(along, one)]
-    if min(len(side) for side in sides) < BORDER_SAMPLES // 2:
-        raise InputError(_bad_lens(lens))
-    left, right = sides[0][:, 0].max(), sides[1][:, 0].min()
-    top, bottom = sides[2][:, 1].max(), sides[3][:, 1].min()
+    w, h = lens.width, lens.height
+    left, right = _inner_edge(lens, 0, 0.0), _inner_edge(lens, 0, w)
+    top, bottom = _inner_edge(lens, 1, 0.0), _inner_edge(lens, 1, h)
     if not (right - left > 1e-3 and bottom - top > 1e-3):
         raise InputError(_bad_lens(lens))
     fx, fy = w / (right - left), h / (bottom - top)
     return np.array([[fx, 0.0, -left * fx], [0.0, fy, -top * fy], [0.0, 0.0, 1.0]])
+
+
+def _inner_edge(lens: Lens, axis: int, position: float) -> float:
+    """The straight line that touches one border of the bent image from inside, as a tangent.
+
+    ``axis`` and ``position`` name the border: (0, 0.0) is the left one, (1, height) the bottom one.
+    """
+    camera = lens.colmap
+    border = np.empty((BORDER_SAMPLES, 2))
+    border[:, axis] = position
+    border[:, 1 - axis] = np.linspace(0.0, (lens.width, lens.height)[1 - axis], BORDER_SAMPLES)
+    rays = np.asarray(camera.cam_from_img(border))
+    again = np.asarray(camera.img_from_cam(np.column_stack([rays, np.ones(len(rays))])))
+    seen = np.linalg.norm(again - border, axis=1) < 0.5
+    side = 1.0 if position > 0 else -1.0
+    if camera.is_perspective_fisheye():
+        rays[~seen] = side * MAX_HALF_ANGLE  # behind the camera, where no pinhole looks
+    elif not seen.all():
+        raise InputError(_bad_lens(lens))  # the distortion has no inverse on this border
+    return side * float(np.clip(side * rays[:, axis], -MAX_HALF_ANGLE, MAX_HALF_ANGLE).min())
 
 
 def _bad_lens(lens: Lens) -> str:
