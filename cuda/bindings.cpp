@@ -3,6 +3,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 
 #include "cpu/geometry.h"
 #include "cpu/kernels.h"
+#include "cpu/photometric.h"
 #include "dictsplat/math.h"
 #include "dictsplat/sh.h"
 
@@ -247,6 +249,16 @@ NB_MODULE(_native, m) {
     nb::set_leak_warnings(false);
     m.doc() = "dictsplat's native CPU kernels; splat.rasterize is the interface to use.";
     m.def("isa", [] { return std::string(kernels().isa); });
+    m.def("photometric", [](Floats image, Floats truth, int height, int width, int channels, float ssim_weight,
+                            FloatsOut gradient) {
+        const int64_t size = static_cast<int64_t>(height) * width * channels;
+        expect(image, "image", size);
+        expect(truth, "truth", size);
+        expect(gradient, "gradient", size);
+        nb::gil_scoped_release release;
+        const PhotometricLoss loss = photometric(image.data(), truth.data(), height, width, channels, ssim_weight, gradient.data());
+        return std::pair<double, double>(loss.l1, loss.ssim);
+    });
     bind_geometry(m);
     bind_blending(m);
 }

@@ -56,7 +56,11 @@ class Gaussians:
     def subset(self, which: Tensor) -> "Gaussians":
         """Those selected by a boolean mask [N] or an index tensor."""
         return Gaussians(
-            self.means[which], self.quats[which], self.log_scales[which], self.logit_opacities[which], self.sh[which]
+            self.means[which],
+            self.quats[which],
+            self.log_scales[which],
+            self.logit_opacities[which],
+            self.sh[which],
         )
 
 
@@ -71,7 +75,13 @@ def save_ply(path: Path, gaussians: Gaussians) -> None:
     count = len(gaussians)
     # f_rest is channel-major: 15 coefficients of red, then green, then blue.
     rest = gaussians.sh[:, 1:].transpose(1, 2).reshape(count, -1)
-    parts = [gaussians.means, torch.zeros(count, 3), gaussians.sh[:, 0], rest, gaussians.logit_opacities[:, None]]
+    parts = [
+        gaussians.means,
+        torch.zeros(count, 3),
+        gaussians.sh[:, 0],
+        rest,
+        gaussians.logit_opacities[:, None],
+    ]
     table = torch.cat([*parts, gaussians.log_scales, gaussians.quats], dim=1).detach().float().numpy()
     vertices = np.ascontiguousarray(table, dtype="<f4").view([(name, "<f4") for name in _columns()])[:, 0]
     with atomic_path(Path(path)) as temporary:
@@ -93,13 +103,19 @@ def load_ply(path: Path) -> Gaussians:
     names = set(vertices.dtype.names or ())
     missing = [name for name in _columns() if name not in names and not name.startswith(("n", "f_rest"))]
     if missing:
-        raise InputError(f"{path} has no property {missing[0]!r}, so it is not a 3D Gaussian scene; export it as a 3DGS PLY.")
+        raise InputError(
+            f"{path} has no property {missing[0]!r}, so it is not a 3D Gaussian scene; export it as a 3DGS PLY."
+        )
     rest_count = sum(name.startswith("f_rest_") for name in names)
     if rest_count not in (0, 9, 24, 45):
-        raise InputError(f"{path} has {rest_count} f_rest properties; spherical harmonics have 0, 9, 24 or 45 of them.")
+        raise InputError(
+            f"{path} has {rest_count} f_rest properties; spherical harmonics have 0, 9, 24 or 45 of them."
+        )
 
     def columns(*wanted: str) -> Tensor:
-        return torch.from_numpy(np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=-1))
+        return torch.from_numpy(
+            np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=-1)
+        )
 
     count = len(vertices)
     sh = torch.zeros(count, SH_BASES, 3)

@@ -46,7 +46,9 @@ class _View:
 
 def _plain(tensor: Tensor, *shape: int) -> Tensor:
     """``tensor`` as a detached contiguous float32 CPU tensor; -1 in ``shape`` matches any size."""
-    if tensor.ndim != len(shape) or any(want not in (-1, have) for want, have in zip(shape, tensor.shape, strict=True)):
+    if tensor.ndim != len(shape) or any(
+        want not in (-1, have) for want, have in zip(shape, tensor.shape, strict=True)
+    ):
         raise ValueError(f"expected a tensor of shape {list(shape)}, got {list(tensor.shape)}")
     return tensor.detach().to("cpu", torch.float32).contiguous()
 
@@ -59,7 +61,9 @@ class _Project(torch.autograd.Function):
     """Gaussians to image ellipses: means2d [C, N, 2], depths [C, N], conics [C, N, 3], radii [C, N, 2]."""
 
     @staticmethod
-    def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor | None, view: _View) -> Any:
+    def forward(
+        ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor | None, view: _View
+    ) -> Any:
         count = len(means)
         shapes = (_plain(means, -1, 3), _plain(quats, count, 4), _plain(scales, count, 3))
         radii = torch.empty(view.cameras, count, 2, dtype=torch.int32)
@@ -79,7 +83,11 @@ class _Project(torch.autograd.Function):
     def backward(ctx: Any, v_means2d: Tensor, v_depths: Tensor, v_conics: Tensor, _radii: Tensor) -> Any:
         means, quats, scales, radii = ctx.saved_tensors
         view: _View = ctx.view
-        v_means, v_quats, v_scales = torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
+        v_means, v_quats, v_scales = (
+            torch.empty_like(means),
+            torch.empty_like(quats),
+            torch.empty_like(scales),
+        )
         _native.project_vjp(
             means, quats, scales, view.viewmats, view.Ks, view.width, view.height, EPS2D, radii,
             v_means2d.contiguous(), v_depths.contiguous(), v_conics.contiguous(), v_means, v_quats, v_scales,
@@ -117,7 +125,14 @@ class _Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor, depths: Tensor, radii: Tensor, view: _View
+        ctx: Any,
+        means2d: Tensor,
+        conics: Tensor,
+        opacities: Tensor,
+        colors: Tensor,
+        depths: Tensor,
+        radii: Tensor,
+        view: _View,
     ) -> Any:
         splats = _splats(radii, means2d, depths, conics, opacities, view)
         colors, depths = colors.detach(), depths.detach()
@@ -133,7 +148,15 @@ class _Blend(torch.autograd.Function):
         colors, depths, rgb, depth, alphas = ctx.saved_tensors
         gradients = torch.empty(*depths.shape, 10)
         ctx.splats.blend_vjp(
-            colors, depths, rgb, depth, alphas, v_rgb.contiguous(), v_depth.contiguous(), v_alphas.contiguous(), gradients
+            colors,
+            depths,
+            rgb,
+            depth,
+            alphas,
+            v_rgb.contiguous(),
+            v_depth.contiguous(),
+            v_alphas.contiguous(),
+            gradients,
         )
         v_means2d, v_conics, v_opacities = gradients[..., 0:2], gradients[..., 2:5], gradients[..., 5].sum(0)
         return v_means2d, v_conics, v_opacities, gradients[..., 6:9], gradients[..., 9], None, None
@@ -161,7 +184,9 @@ class _Codes(torch.autograd.Function):
         return v_weights.sum(0), None, None, None, None
 
 
-def _splats(radii: Tensor, means2d: Tensor, depths: Tensor, conics: Tensor, opacities: Tensor, view: _View) -> Any:
+def _splats(
+    radii: Tensor, means2d: Tensor, depths: Tensor, conics: Tensor, opacities: Tensor, view: _View
+) -> Any:
     """Native tile lists and packed ellipses."""
     return _native.Splats(
         radii, means2d.detach(), depths.detach(), conics.detach(), _plain(opacities, radii.shape[1]),
@@ -178,7 +203,9 @@ def _frozen_splats(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tens
 
 def _plain_indices(indices: Tensor, count: int) -> Tensor:
     if indices.ndim != 3 or len(indices) != count or indices.dtype != torch.uint8:
-        raise ValueError(f"indices must be uint8 [{count}, levels, nonzeros], got {indices.dtype} {list(indices.shape)}")
+        raise ValueError(
+            f"indices must be uint8 [{count}, levels, nonzeros], got {indices.dtype} {list(indices.shape)}"
+        )
     return indices.contiguous()
 
 
@@ -241,6 +268,7 @@ def rasterize_codes(
     height: int,
     *,
     atoms: int = 64,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Splat sparse codes (LangSplatV2, section 3.3), differentiable in ``weights``.
 
@@ -248,6 +276,8 @@ def rasterize_codes(
         indices: uint8 [N, levels, nonzeros], each below ``atoms``; repeated indices add up.
         weights: [N, levels, nonzeros].
         atoms: size of each level's dictionary, at most 256.
+        out: contiguous float32 [C, H, W, levels * atoms] to write into, without a gradient. The map is large
+            (236 MB for one 640x480 view), so reusing it from frame to frame saves the system clearing it.
 
     Returns:
         ``codes`` [C, H, W, levels * atoms], level-major: the pixel code W_p = sum_i w_pi c_i per level;
@@ -256,12 +286,26 @@ def rasterize_codes(
     view = _view(viewmats, Ks, width, height)
     indices = _plain_indices(indices, len(means))
     splats = _frozen_splats(means, quats, scales, opacities, view)
-    codes, alphas = _Codes.apply(weights, indices, atoms, splats, view)
-    return codes, alphas
+    if out is None:
+        return _Codes.apply(weights, indices, atoms, splats, view)
+    levels = indices.shape[1]
+    if out.shape != (view.cameras, height, width, levels * atoms) or out.requires_grad:
+        raise ValueError(
+            f"out must be {[view.cameras, height, width, levels * atoms]} without gradient, got {list(out.shape)}"
+        )
+    alphas = view.empty(1)
+    splats.codes(indices, _plain(weights, *indices.shape), levels, atoms, out, alphas)
+    return out, alphas
 
 
 def lift(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, values: Tensor, viewmats: Tensor, Ks: Tensor
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    values: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Splat pixel values back onto the Gaussians that show them: the adjoint of blending.
 

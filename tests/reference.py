@@ -14,12 +14,21 @@ def project(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """radii, means2d, depths, conics of one camera."""
     covars, _ = _quat_scale_to_covar_preci(quats, scales, True, False)
-    radii, means2d, depths, conics, _ = _fully_fused_projection(means, covars, viewmat[None], K[None], width, height)
+    radii, means2d, depths, conics, _ = _fully_fused_projection(
+        means, covars, viewmat[None], K[None], width, height
+    )
     return radii[0], means2d[0], depths[0], conics[0]
 
 
 def blending_weights(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmat: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
 ) -> Tensor:
     """w [H * W, N] = alpha_i prod_{j < i} (1 - alpha_j), front to back, by the rules of 3DGS."""
     radii, means2d, depths, conics = project(means, quats, scales, viewmat, K, width, height)
@@ -51,10 +60,8 @@ def random_scene(count: int, seed: int, dtype: torch.dtype = torch.float32) -> d
     def uniform(*shape: int, low: float, high: float) -> Tensor:
         return (torch.rand(*shape, generator=g) * (high - low) + low).to(dtype)
 
-    means = torch.cat(
-        [uniform(count, 2, low=-1.6, high=1.6), torch.linspace(-0.5, 5.0, count)[torch.randperm(count, generator=g), None].to(dtype)],
-        dim=1,
-    )  # fmt: skip
+    depth = torch.linspace(-0.5, 5.0, count)[torch.randperm(count, generator=g), None].to(dtype)
+    means = torch.cat([uniform(count, 2, low=-1.6, high=1.6), depth], dim=1)
     return {
         "means": means,
         "quats": torch.randn(count, 4, generator=g).to(dtype),
@@ -64,7 +71,9 @@ def random_scene(count: int, seed: int, dtype: torch.dtype = torch.float32) -> d
     }
 
 
-def camera(angle: float, width: int, height: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def camera(
+    angle: float, width: int, height: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
     """A world-to-camera matrix turned by ``angle`` about y and shifted, and intrinsics off centre."""
     cos, sin = torch.cos(torch.tensor(angle)), torch.sin(torch.tensor(angle))
     viewmat = torch.eye(4, dtype=dtype)

@@ -46,7 +46,9 @@ def test_forward_and_gradients_agree_with_float64_autograd(degree: int) -> None:
     ours = {k: v.requires_grad_() for k, v in reference.random_scene(150, seed=degree).items()}
     truth = {k: v.detach().double().requires_grad_() for k, v in ours.items()}
     viewmats, Ks = cameras(2)
-    rgb, depth, alphas, _ = rasterize_rgb(*(ours[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, sh_degree=degree)
+    rgb, depth, alphas, _ = rasterize_rgb(
+        *(ours[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, sh_degree=degree
+    )
     image = torch.cat([rgb, depth, alphas], dim=-1)
     expected = reference_render(truth, viewmats, Ks, degree)
     assert float(alphas.detach().max()) > 0.95
@@ -70,7 +72,10 @@ def test_gradient_is_the_slope_of_the_render() -> None:
     target = torch.rand(1, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(1))
 
     def loss(values: dict[str, Tensor]) -> Tensor:
-        return ((rasterize_rgb(*(values[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT)[0] - target).double() ** 2).sum()
+        return (
+            (rasterize_rgb(*(values[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT)[0] - target).double()
+            ** 2
+        ).sum()
 
     for name in NAMES:
         leaf = {k: v.clone().requires_grad_(k == name) for k, v in scene.items()}
@@ -110,7 +115,9 @@ def test_tile_lists_equal_gsplats() -> None:
     scene["means"][7] = scene["means"][8]  # equal depths keep the order of the indices
     viewmats, Ks = cameras(2)
     view = _view(viewmats, Ks, WIDTH, HEIGHT)
-    means2d, depths, conics, radii = _Project.apply(scene["means"], scene["quats"], scene["scales"], None, view)
+    means2d, depths, conics, radii = _Project.apply(
+        scene["means"], scene["quats"], scene["scales"], None, view
+    )
     splats = _native.Splats(radii, means2d, depths, conics, scene["opacities"], 2, WIDTH, HEIGHT)
     tiles_x, tiles_y = -(-WIDTH // 16), -(-HEIGHT // 16)
     _, isect_ids, flatten_ids = _isect_tiles(means2d, radii, depths, 16, tiles_x, tiles_y, sort=False)
@@ -139,7 +146,9 @@ def test_codes_and_their_gradient_equal_dense_splatting(levels: int, nonzeros: i
     viewmats, Ks = cameras(2)
     indices, weights = random_codes(150, levels, nonzeros, atoms)
     weights.requires_grad_()
-    codes, alphas = rasterize_codes(*geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT, atoms=atoms)
+    codes, alphas = rasterize_codes(
+        *geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT, atoms=atoms
+    )
     double = [value.double() for value in geometry(scene)]
     blending = [
         reference.blending_weights(*double, v, k, WIDTH, HEIGHT)
@@ -150,6 +159,11 @@ def test_codes_and_their_gradient_equal_dense_splatting(levels: int, nonzeros: i
     assert float((codes.double() - expected).abs().median()) < 1e-6
     assert relative(codes, expected) < 1e-3
     assert relative(alphas.flatten(), torch.stack([w.sum(1) for w in blending]).flatten()) < 1e-3
+    again, _ = rasterize_codes(
+        *geometry(scene), indices, weights.detach(), viewmats, Ks, WIDTH, HEIGHT, atoms=atoms,
+        out=torch.full_like(codes, torch.nan, requires_grad=False),
+    )  # fmt: skip
+    assert torch.equal(again, codes)
     upstream = torch.randn(codes.shape, generator=torch.Generator().manual_seed(3))
     codes.backward(upstream)
     expected.backward(upstream.double())
@@ -181,9 +195,13 @@ def test_relevancy_equals_the_materialised_features(phrases: int, negatives: int
     viewmats, Ks = cameras(2)
     indices, weights = random_codes(20, levels, 4, atoms)
     g = torch.Generator().manual_seed(0)
-    dictionary = torch.nn.functional.normalize(torch.randn(levels, atoms, dim, generator=g, dtype=torch.float64), dim=-1)
+    dictionary = torch.nn.functional.normalize(
+        torch.randn(levels, atoms, dim, generator=g, dtype=torch.float64), dim=-1
+    )
     texts = torch.nn.functional.normalize(
-        dictionary.mean(1)[0] + 0.05 * torch.randn(phrases + negatives, dim, generator=g, dtype=torch.float64), dim=-1
+        dictionary.mean(1)[0]
+        + 0.05 * torch.randn(phrases + negatives, dim, generator=g, dtype=torch.float64),
+        dim=-1,
     )
     scores = torch.einsum("lad,td->lta", dictionary, texts)
     gram = dictionary @ dictionary.transpose(1, 2)
@@ -208,8 +226,11 @@ def test_relevancy_equals_the_materialised_features(phrases: int, negatives: int
 def test_empty_scene_and_broken_gaussians_render_nothing() -> None:
     viewmats, Ks = cameras(1)
     empty = {k: v[:0] for k, v in reference.random_scene(1, seed=0).items()}
-    rgb, _, alphas, _ = rasterize_rgb(*(empty[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, background=torch.ones(3))
-    assert torch.equal(rgb, torch.ones_like(rgb)) and float(alphas.abs().max()) == 0.0
+    rgb, _, alphas, _ = rasterize_rgb(
+        *(empty[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, background=torch.ones(3)
+    )
+    assert torch.equal(rgb, torch.ones_like(rgb))
+    assert float(alphas.abs().max()) == 0.0
     scene = reference.random_scene(4, seed=0)
     scene["means"][:] = torch.tensor([0.0, 0.0, 2.0])
     scene["means"][0, 0] = torch.nan
@@ -226,7 +247,9 @@ def test_shapes_and_indices_are_checked() -> None:
     viewmats, Ks = cameras(1)
     indices, weights = random_codes(5, 3, 4, 64)
     with pytest.raises(ValueError, match="expected a tensor of shape"):
-        rasterize_rgb(scene["means"], scene["quats"][:4], *(scene[n] for n in NAMES[2:]), viewmats, Ks, WIDTH, HEIGHT)
+        rasterize_rgb(
+            scene["means"], scene["quats"][:4], *(scene[n] for n in NAMES[2:]), viewmats, Ks, WIDTH, HEIGHT
+        )
     with pytest.raises(ValueError, match="indices must be uint8"):
         rasterize_codes(*geometry(scene), indices.long(), weights, viewmats, Ks, WIDTH, HEIGHT)
     with pytest.raises(ValueError, match="only 10 atoms"):
@@ -289,5 +312,7 @@ def test_results_depend_on_neither_threads_nor_runs_and_isas_agree(tmp_path: os.
     forced, _ = run_digest(2, paths[2], DICTSPLAT_ISA="baseline")
     assert forced == "baseline"
     if isa != "baseline":
-        for wide, narrow in zip(torch.load(paths[0], weights_only=True), torch.load(paths[2], weights_only=True), strict=True):
+        for wide, narrow in zip(
+            torch.load(paths[0], weights_only=True), torch.load(paths[2], weights_only=True), strict=True
+        ):
             assert relative(narrow, wide.double()) < 1e-4

@@ -1,0 +1,88 @@
+"""How a scene of Gaussians is optimised: 3DGS's schedule, and shorter ones for a plain CPU."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from encoders.errors import InputError
+
+
+@dataclass(frozen=True)
+class RgbConfig:
+    """Settings of the RGB fit; the defaults are those of 3DGS (30,000 iterations).
+
+    Attributes:
+        iterations: optimisation steps, one view each.
+        strategy: "default" densifies by image-plane gradients (3DGS), "mcmc" relocates (needs CUDA).
+        sh_degree: spherical-harmonics degree reached, 0..3; raised by one every ``sh_every`` steps.
+        refine_start, refine_stop, refine_every: when Gaussians are duplicated, split and pruned.
+        reset_every: opacities are reset at this interval while refining; 0 never does.
+        grow_grad2d: image-plane gradient (half image widths) above which a Gaussian is refined.
+        max_gaussians: growth stops there, so that memory is bounded whatever the scene.
+        coarse_until: images have half the size before this step.
+        init_opacity: of the first Gaussians.
+        ssim_weight: w in (1 - w) L1 + w (1 - SSIM).
+        lr_means: initial learning rate of the means per unit of scene extent; decays to ``lr_means_final``.
+        lr_*: Adam learning rates.
+        seed: decides the order of the views and the placement of split Gaussians.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    iterations: int = 30_000
+    strategy: Literal["default", "mcmc"] = "default"
+    sh_degree: int = 3
+    sh_every: int = 1000
+    refine_start: int = 500
+    refine_stop: int = 15_000
+    refine_every: int = 100
+    reset_every: int = 3000
+    grow_grad2d: float = 0.0002
+    max_gaussians: int = 3_000_000
+    coarse_until: int = 0
+    init_opacity: float = 0.1
+    ssim_weight: float = 0.2
+    lr_means: float = 1.6e-4
+    lr_means_final: float = 1.6e-6
+    lr_scales: float = 5e-3
+    lr_quats: float = 1e-3
+    lr_opacities: float = 5e-2
+    lr_sh: float = 2.5e-3
+    seed: int = 0
+    checkpoint_seconds: float = 30.0
+    device: str = "cpu"
+
+    @staticmethod
+    def preset(name: str, *, seed: int = 0, device: str = "cpu") -> "RgbConfig":
+        """The settings behind ``--preset``: "fast" (minutes on two CPU cores), "default", "paper" (3DGS)."""
+        if name not in _PRESETS:
+            raise InputError(f"--preset is {name!r}; choose one of {', '.join(_PRESETS)}.")
+        return replace(_PRESETS[name], seed=seed, device=device)
+
+
+_PRESETS = {
+    # Short runs: denser and more opaque from the start, larger steps, no opacity reset to recover from.
+    "fast": RgbConfig(
+        iterations=3000,
+        sh_degree=2,
+        sh_every=800,
+        refine_start=200,
+        refine_stop=2000,
+        refine_every=100,
+        reset_every=0,
+        grow_grad2d=0.0003,
+        max_gaussians=120_000,
+        coarse_until=1000,
+        lr_means=3.2e-4,
+        lr_means_final=3.2e-6,
+        lr_scales=1e-2,
+        lr_quats=2e-3,
+        lr_sh=5e-3,
+    ),
+    "default": RgbConfig(
+        iterations=7000,
+        refine_stop=5000,
+        reset_every=0,
+        max_gaussians=600_000,
+        coarse_until=1500,
+    ),
+    "paper": RgbConfig(),
+}
