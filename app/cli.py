@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.exits import guarded
-from encoders.errors import InputError
 
 if TYPE_CHECKING:
     from app.progress import StageProgress
@@ -34,9 +33,7 @@ Negatives = Annotated[
     typer.Option("--negative", help="Phrase to be likelier than; repeat for several. Default: LERF's four."),
 ]
 Level = Annotated[int | None, typer.Option(help="0 subpart, 1 part, 2 whole; chosen by itself if left out.")]
-Threshold = Annotated[
-    float | None, typer.Option(help="How relevant a selected pixel is, 0..1. Default: 0.4.")
-]
+Threshold = Annotated[float | None, typer.Option(help="How relevant a selected pixel is, 0..1. Default: 0.4.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,9 +80,7 @@ def train(
     stages: Annotated[
         str | None, typer.Option(help="Some of rgb,features,language, separated by commas. Default: all.")
     ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH].")
-    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH].")] = None,
     regions: Annotated[str | None, typer.Option(help="embedded, or sam:TYPE:PATH.")] = None,
     solver: Annotated[str | None, typer.Option(help="lift (closed form) or sgd (the paper's).")] = None,
     atoms: Annotated[int | None, typer.Option(help="Dictionary size per level. Default: 64.")] = None,
@@ -114,9 +109,7 @@ def train(
     given: dict[str, Any] = {
         "scene": scene,
         "preset": preset,
-        "stages": None
-        if stages is None
-        else tuple(name.strip() for name in stages.split(",") if name.strip()),
+        "stages": None if stages is None else tuple(name.strip() for name in stages.split(",") if name.strip()),
         "encoder": encoder,
         "regions": regions,
         "solver": solver,
@@ -126,15 +119,14 @@ def train(
         "seed": seed,
         "gaussians": gaussians,
     }
-    config = _train_config(
-        {key: value for key, value in given.items() if value is not None}, out, resume, device
-    )
+    config = _train_config({key: value for key, value in given.items() if value is not None}, out, resume, device)
     with _progress() as reports:
         metrics = run_training(out, config, reports, score)
     _print_metrics(metrics)
 
 
 def _train_config(given: dict[str, Any], out: Path, resume: bool, device: str) -> Any:
+    from encoders.errors import InputError
     from splat.run import Run
     from splat.train_config import TrainConfig
 
@@ -146,9 +138,7 @@ def _train_config(given: dict[str, Any], out: Path, resume: bool, device: str) -
         # All stages, whatever part of them was asked for last time.
         return TrainConfig(**{**vars(recorded), "stages": TrainConfig.stages, **given})
     if "scene" not in given:
-        raise InputError(
-            "There is no scene to train on; give a folder of photos, or --resume to continue RUN."
-        )
+        raise InputError("There is no scene to train on; give a folder of photos, or --resume to continue RUN.")
     return TrainConfig(**given)
 
 
@@ -160,14 +150,10 @@ def query(
         str | None,
         typer.Option(help="Name of a view of the run. Default: the held-out view where it stands out most."),
     ] = None,
-    camera: Annotated[
-        Path | None, typer.Option(help="A file like cameras.json with one camera to look from.")
-    ] = None,
+    camera: Annotated[Path | None, typer.Option(help="A file like cameras.json with one camera to look from.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Write overlay.png, relevancy.png, mask.png and query.json here, or a folder for each text."
-        ),
+        typer.Option(help="Write overlay.png, relevancy.png, mask.png and query.json here, or a folder for each text."),
     ] = None,
     negative: Negatives = None,
     level: Level = None,
@@ -180,7 +166,7 @@ def query(
     from app.ask import query as ask
 
     question = Question(tuple(phrases), view, camera, tuple(negative or ()), level, threshold, device)
-    with contextlib.redirect_stdout(sys.stderr):  # whatever libraries print, stdout is for the answer
+    with _stdout_to_stderr(as_json):
         answer = ask(run, question, out)
     if as_json:
         typer.echo(json.dumps(answer, indent=2, allow_nan=False))
@@ -224,12 +210,23 @@ def evaluate(
     """Score a run on its held-out views, and its answers where there are labels; writes metrics.json."""
     from app.score import evaluate as score_again
 
-    with _progress() as reports, contextlib.redirect_stdout(sys.stderr):
+    with _progress(not as_json) as reports, _stdout_to_stderr(as_json):
         metrics = score_again(run, reports, scene, labels, device)
     if as_json:
         typer.echo(json.dumps(metrics, indent=2, allow_nan=False))
     else:
         _print_metrics(metrics)
+
+
+@app.command(epilog="Example: dictsplat bench --json bench.json")
+def bench(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+) -> None:
+    """Measure the speed of splatting and queries on this machine, beside other ways of doing the same."""
+    from app.bench import bench as run_bench
+
+    with _progress() as reports:
+        run_bench(json_file, reports("bench"))
 
 
 @app.command(epilog="Example: dictsplat doctor")
@@ -238,6 +235,7 @@ def doctor() -> None:
     from rich.console import Console
 
     from app.doctor import examine, print_findings
+    from encoders.errors import InputError
 
     if not print_findings(examine(), Console()):
         raise InputError("Something that dictsplat needs is broken; see the lines marked above.")
@@ -252,10 +250,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(guarded(lambda: app(args=plain, prog_name="dictsplat"), debug))
 
 
-def _progress() -> "StageProgress":
+def _stdout_to_stderr(wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """Whatever libraries print meanwhile, stdout is for the JSON that follows."""
+    return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()
+
+
+def _progress(lines: bool = True) -> "StageProgress":
     from app.progress import StageProgress
 
-    return StageProgress()
+    return StageProgress(lines)
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

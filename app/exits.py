@@ -4,8 +4,6 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from encoders.errors import InputError
-
 EXIT_FAULT = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -39,6 +37,8 @@ def guarded(command: Callable[[], object], debug: bool = False) -> int:
 
 def explain(error: BaseException) -> str | None:
     """One sentence for what a person can do something about; None for faults of the program."""
+    from encoders.errors import InputError  # the package imports torch, which --help need not wait for
+
     text = str(error)
     if isinstance(error, InputError):
         return text

@@ -20,15 +20,21 @@ from encoders.progress import Report
 LINE_SECONDS = 15.0
 """Without a terminal, how often a stage prints a line."""
 
+FACTUAL_STAGES = ("scene",)
+"""Their messages are facts a person should be able to read afterwards (photos left out, points found), not a
+state that passes: each is printed once and stays."""
+
 
 class StageProgress:
     """Context manager that gives each stage a `Report` by its name.
 
-    Everything goes to stderr, so that stdout stays for results.
+    On a terminal bars move on stderr. Elsewhere, in a log, lines go to stdout, so that stderr holds nothing
+    but what went wrong; with ``lines=False`` they are left out, for commands whose stdout is the result.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet)
+    def __init__(self, lines: bool = True) -> None:
+        self._console = Console(stderr=True)
+        self._log = Console(quiet=not lines)
         self._bars = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:9}"),
@@ -42,6 +48,7 @@ class StageProgress:
         )
         self._lines: dict[str, _Lines] = {}
         self._tasks: dict[str, TaskID] = {}
+        self._said: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -51,14 +58,18 @@ class StageProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:  # stopping what never started prints an empty line
+            self._bars.stop()
 
     def __call__(self, stage: str) -> Report:
         """The report of one stage; asking twice gives the same bar."""
         if not self._console.is_terminal:
-            return self._lines.setdefault(stage, _Lines(self._console, stage))
+            return self._lines.setdefault(stage, _Lines(self._log, stage))
 
         def report(done: int, total: int, message: str) -> None:
+            if stage in FACTUAL_STAGES and (stage, message) not in self._said:
+                self._said.add((stage, message))
+                self._bars.console.print(message, style="dim", highlight=False, markup=False)
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, message="", total=None)
             self._bars.update(self._tasks[stage], completed=done, total=max(total, 1), message=message)
@@ -75,6 +86,7 @@ class _Lines:
         self._first: int | None = None
         self._last = float("-inf")
         self._finished = False
+        self._said: set[str] = set()
 
     def __call__(self, done: int, total: int, message: str) -> None:
         now = time.monotonic()
@@ -82,8 +94,13 @@ class _Lines:
             # A resumed stage starts somewhere in the middle; only what is done from here on tells the pace.
             self._first = done
         finished = done >= total
-        if (finished and self._finished) or (not finished and now - self._last < LINE_SECONDS):
+        if self._stage in FACTUAL_STAGES:
+            due = message not in self._said
+        else:
+            due = not self._finished if finished else now - self._last >= LINE_SECONDS
+        if not due:
             return
+        self._said.add(message)
         self._last, self._finished = now, finished
         line = f"{self._stage:9} {done}/{total} {message}"
         if not finished and done > self._first:

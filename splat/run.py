@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -89,14 +90,11 @@ class Run:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise InputError(
-                f"There is no run folder {folder}; make one with: dictsplat train SCENE --out {folder}"
-            )
+            raise InputError(f"There is no run folder {folder}; make one with: dictsplat train SCENE --out {folder}")
         run = cls(folder, read_record(folder / "run.json"))
         if run.record is None:
             raise InputError(
-                f"{folder} is not a run folder (it has no run.json); "
-                "make one with: dictsplat train SCENE --out RUN"
+                f"{folder} is not a run folder (it has no run.json); make one with: dictsplat train SCENE --out RUN"
             )
         return run
 
@@ -122,9 +120,21 @@ class Run:
                 raise InputError(
                     f"Another dictsplat process is training in {folder}; wait for it or choose another --out."
                 ) from None
-            yield cls(folder, read_record(folder / "run.json"))
+            run = cls(folder, read_record(folder / "run.json"))
+            run._sweep()
+            yield run
         finally:
             os.close(handle)
+
+    def _sweep(self) -> None:
+        """Remove what `encoders.files` was writing when a process was killed; only under the lock."""
+        own = (self.checkpoints_path, self.features_path, self.scene_cache_path)
+        below = [path for place in own for path in place.rglob(".*.tmp*")]
+        for left in [*self.folder.glob(".*.tmp*"), *below]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def begin(self, config: dict[str, Any], dataset: str) -> None:
         """Write `run.json` with this config, keeping what is known about the stages."""
@@ -167,9 +177,7 @@ class Run:
         stats: dict[str, Any] | None = None,
     ) -> None:
         """Record a stage's state and write `run.json`."""
-        self._known().stages[name] = StageRecord(
-            status=status, inputs=inputs, seconds=seconds, stats=stats or {}
-        )
+        self._known().stages[name] = StageRecord(status=status, inputs=inputs, seconds=seconds, stats=stats or {})
         self.save()
 
     def require(self, *names: str) -> None:
@@ -193,9 +201,7 @@ class Run:
                     f"dictsplat train --out {self.folder} --resume"
                 )
         if not self.cameras_path.is_file():
-            raise InputError(
-                f"{self.cameras_path} is missing; run: dictsplat train --out {self.folder} --resume"
-            )
+            raise InputError(f"{self.cameras_path} is missing; run: dictsplat train --out {self.folder} --resume")
 
     def _known(self) -> RunRecord:
         assert self.record is not None, "begin() comes first"
@@ -271,6 +277,5 @@ def storage_errors(folder: Path) -> Iterator[None]:
 
 def _disk_full(folder: Path, error: Exception) -> InputError:
     return InputError(
-        f"The disk with {folder} is full or over its quota ({error}); "
-        "free some space and run the same command again."
+        f"The disk with {folder} is full or over its quota ({error}); free some space and run the same command again."
     )
