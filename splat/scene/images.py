@@ -1,6 +1,7 @@
 """Undistorted, scaled images on demand: bounded memory, and a cache on disk that is never half written."""
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -129,10 +130,14 @@ class ImageStore:
     def prepare(self, report: Report = silent) -> None:
         """Compute what the cache lacks, and find unreadable images now and not in the middle of a fit."""
         total = len(self.views)
-        cv2.setNumThreads(1)  # one image per thread scales better than one image at a time
-        with ThreadPoolExecutor() as pool:
-            for done, _ in enumerate(pool.map(self._touch, range(total)), start=1):
-                report(done, total, "undistorting images")
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # one image per thread scales better than all threads on one image
+        try:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                for done, _ in enumerate(pool.map(self._touch, range(total)), start=1):
+                    report(done, total, "undistorting images")
+        finally:
+            cv2.setNumThreads(threads)
 
     def _touch(self, index: int) -> None:
         cached = self.cache_file(index)

@@ -44,13 +44,13 @@ def extract(
     options = pycolmap.FeatureExtractionOptions()
     options.sift.max_num_features = features
     per_folder = any("/" in name for name in lenses)
+    mode = pycolmap.CameraMode.PER_FOLDER if per_folder else pycolmap.CameraMode.PER_IMAGE
+    names = sorted(lenses)
+    # First the images, in order: the extraction's threads would number them in the order they finish.
+    pycolmap.Database.open(str(database)).close()
+    pycolmap.import_images(str(database), str(folder), camera_mode=mode, image_names=names)
     pycolmap.extract_features(
-        str(database),
-        str(folder),
-        image_names=sorted(lenses),
-        camera_mode=pycolmap.CameraMode.PER_FOLDER if per_folder else pycolmap.CameraMode.PER_IMAGE,
-        extraction_options=options,
-        device=pycolmap.Device.cpu,
+        str(database), str(folder), image_names=names, extraction_options=options, device=pycolmap.Device.cpu
     )
     with pycolmap.Database.open(str(database)) as opened:
         for image in opened.read_all_images():
@@ -65,8 +65,11 @@ def match(database: Path, pairs: Iterable[Pair]) -> None:
     quiet()
     listing = database.with_suffix(".pairs.txt")
     listing.write_text("".join(f"{first} {second}\n" for first, second in pairs), encoding="utf-8")
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = SEED  # threads would draw from generators of their own
     pycolmap.match_image_pairs(
         str(database),
+        verification_options=verification,
         pairing_options=pycolmap.ImportedPairingOptions(match_list_path=str(listing)),
         device=pycolmap.Device.cpu,
     )

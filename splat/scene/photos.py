@@ -25,6 +25,9 @@ PHOTO_FOLDERS = (".", "images", "input")
 FEWEST = 3
 """Photos needed for structure from motion."""
 
+MANY = 20
+"""From so many photos on all of a lens's distortion is estimated; fewer would bend the scene with it."""
+
 WORK_SIDE = 1024
 """Features are looked for at no more than so many pixels on the photos' longer side."""
 
@@ -108,11 +111,13 @@ class _Photo:
     height: int
     focal: float | None
 
-    @property
-    def lens(self) -> Lens:
+    def lens(self, simple: bool) -> Lens:
+        """A first guess: one radial term (``simple``), or two focal lengths and all four of OpenCV's."""
         # 1.2 x the longer side is COLMAP's own guess for photos that do not tell.
         focal = self.focal or 1.2 * max(self.width, self.height)
         centre = (self.width / 2, self.height / 2)
+        if simple:
+            return Lens("SIMPLE_RADIAL", self.width, self.height, (focal, *centre, 0.0))
         return Lens("OPENCV", self.width, self.height, (focal, focal, *centre, 0.0, 0.0, 0.0, 0.0))
 
 
@@ -171,7 +176,8 @@ def _reconstruct(
     models.mkdir()
     report(0, 3, "finding cameras: features")
     trusted = {photo.copy for photo in photos if photo.focal is not None}
-    extract(database, images, {photo.copy: photo.lens for photo in photos}, FEATURES, trusted)
+    lenses = {photo.copy: photo.lens(simple=len(photos) < MANY) for photo in photos}
+    extract(database, images, lenses, FEATURES, trusted)
     report(1, 3, "finding cameras: matches")
     match(database, likely_pairs(database, [photo.copy for photo in photos]))
     report(2, 3, "finding cameras: poses")

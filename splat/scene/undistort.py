@@ -6,6 +6,7 @@ are. OpenCV does the resampling; its pixel centres are at integers, hence the ha
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ MAX_HALF_ANGLE = np.tan(np.radians(65.0))
 """Tangent to each side beyond which a pinhole image is mostly stretched border; fisheyes are cut here."""
 
 BORDER_SAMPLES = 256
+
+MAP_BAND = 256
+"""Rows of a sampling map computed at a time, so that a 12-megapixel photo does not take half a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +110,30 @@ def _bad_lens(lens: Lens) -> str:
     )
 
 
-@lru_cache(maxsize=2)
+_map_lock = Lock()
+
+
 def _sampling_map(lens: Lens) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """OpenCV fixed-point maps: for each straight pixel, where the bent image shows it. [H, W, 2], [H, W]."""
-    K = pinhole(lens)
+    with _map_lock:  # threads that start together want the same map
+        return _computed_map(lens)
+
+
+@lru_cache(maxsize=2)
+def _computed_map(lens: Lens) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    K, camera = pinhole(lens), lens.colmap
     x = (np.arange(lens.width) + 0.5 - K[0, 2]) / K[0, 0]
     y = (np.arange(lens.height) + 0.5 - K[1, 2]) / K[1, 1]
-    rays = np.ones((lens.height, lens.width, 3))
-    rays[..., 0], rays[..., 1] = x[None, :], y[:, None]
-    bent = np.asarray(lens.colmap.img_from_cam(rays.reshape(-1, 3))).reshape(lens.height, lens.width, 2)
-    centres = (bent - 0.5).astype(np.float32)
-    whole, fraction = cv2.convertMaps(centres[..., 0], centres[..., 1], cv2.CV_16SC2)
-    return np.asarray(whole, np.int16), np.asarray(fraction, np.uint16)
+    whole = np.empty((lens.height, lens.width, 2), np.int16)
+    fraction = np.empty((lens.height, lens.width), np.uint16)
+    for top in range(0, lens.height, MAP_BAND):
+        band = slice(top, top + MAP_BAND)
+        rays = np.ones((len(y[band]), lens.width, 3))
+        rays[..., 0], rays[..., 1] = x[None, :], y[band, None]
+        bent = np.asarray(camera.img_from_cam(rays.reshape(-1, 3)))
+        centres = (bent - 0.5).astype(np.float32).reshape(len(y[band]), lens.width, 2)
+        whole[band], fraction[band] = cv2.convertMaps(centres[..., 0], centres[..., 1], cv2.CV_16SC2)
+    return whole, fraction
 
 
 def straighten(image: NDArray[np.uint8], lens: Lens, width: int, height: int) -> NDArray[np.uint8]:
