@@ -66,8 +66,15 @@ def test_forward_and_gradients_agree_with_float64_autograd(degree: int) -> None:
 
 
 def test_gradient_is_the_slope_of_the_render() -> None:
-    """Central differences of the native forward pass itself, along random directions."""
-    scene = reference.random_scene(60, seed=11)
+    """Central differences of the native forward pass itself, along the gradient.
+
+    Every Gaussian covers the whole picture: where its edge crosses a pixel the render jumps by 1/255, which no
+    gradient sees.
+    """
+    scene = reference.random_scene(6, seed=11)
+    scene["means"] = scene["means"] * 0.2 + torch.tensor([0.0, 0.0, 2.5])
+    scene["scales"] = scene["scales"] + 1.2
+    scene["opacities"] = scene["opacities"] * 0.4 + 0.1
     viewmats, Ks = cameras(1)
     target = torch.rand(1, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(1))
 
@@ -87,7 +94,7 @@ def test_gradient_is_the_slope_of_the_render() -> None:
         up, down = dict(scene), dict(scene)
         up[name], down[name] = scene[name] + step * direction, scene[name] - step * direction
         slope = float(loss(up) - loss(down)) / (2 * step)
-        assert slope == pytest.approx(float((gradient * direction).sum()), rel=0.03), name
+        assert slope == pytest.approx(float((gradient * direction).sum()), rel=0.02), name
 
 
 def test_projection_agrees_with_gsplat() -> None:
@@ -192,6 +199,7 @@ def test_lift_is_the_adjoint_of_blending(channels: int) -> None:
 def test_relevancy_equals_the_materialised_features(phrases: int, negatives: int) -> None:
     levels, atoms, dim = 3, 64, 512
     scene = reference.random_scene(20, seed=6)
+    scene["scales"] *= 0.4  # leave some pixels without any code
     viewmats, Ks = cameras(2)
     indices, weights = random_codes(20, levels, 4, atoms)
     g = torch.Generator().manual_seed(0)
