@@ -89,9 +89,9 @@ class OpenClipEncoder:
         """LangSplat's recipe: box of the region, rest blackened, padded to a square. float32 [R, D]"""
         vectors = np.zeros((int(region_ids.max(initial=-1)) + 1, self.dim), np.float32)
         crops = list(region_crops(image, region_ids, self._crops))
-        if crops:
-            regions, pictures = zip(*crops, strict=True)
-            vectors[list(regions)] = self.encode_image(pictures)
+        found = self.encode_image([picture for _, picture in crops])
+        for (regions, _), vector in zip(crops, found, strict=True):
+            vectors[regions] = vector
         return vectors
 
     @torch.inference_mode()
