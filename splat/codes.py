@@ -50,6 +50,19 @@ def densify(indices: torch.Tensor, weights: torch.Tensor, atoms: int) -> torch.T
 
 
 @dataclass
+class Codes:
+    """Sparse codes of N Gaussians.
+
+    Attributes:
+        indices: uint8 [N, levels, K]
+        weights: float32 [N, levels, K]; zero where a slot is unused
+    """
+
+    indices: torch.Tensor
+    weights: torch.Tensor
+
+
+@dataclass
 class LanguageField:
     """Dictionaries and codes, the whole content of ``language.safetensors``.
 
@@ -131,8 +144,7 @@ class LanguageField:
                     raise InputError(f"{path} has no format version; fit the language stage again.")
                 if int(version) > FORMAT_VERSION:
                     raise InputError(
-                        f"{path} has format version {version}, this dictsplat reads {FORMAT_VERSION}; "
-                        "update dictsplat."
+                        f"{path} has format version {version}, this dictsplat reads {FORMAT_VERSION}; update dictsplat."
                     )
                 missing = {"atoms", "indices", "weights"} - set(file.keys())
                 if missing:

@@ -90,9 +90,7 @@ def _omp_chunk(
         slot = used[open_rows].to(torch.int8).argmin(1)  # first free one
         indices[open_rows, slot] = atom
         used[open_rows, slot] = True
-        fresh, kept = _solve(
-            b[open_rows], gram, indices[open_rows], used[open_rows], weights[open_rows], nonnegative
-        )
+        fresh, kept = _solve(b[open_rows], gram, indices[open_rows], used[open_rows], weights[open_rows], nonnegative)
         weights[open_rows], used[open_rows] = fresh, kept
         open_rows = open_rows[~kept.all(1)]
         if not len(open_rows):

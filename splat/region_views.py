@@ -1,0 +1,149 @@
+"""Training views as the language solvers see them: region maps, embeddings, and the splat in both directions.
+
+Geometry is frozen while language is fitted, so a view is a fixed linear map between Gaussians and pixels,
+``W_p = sum_i omega_pi c_i``. `RegionViews.codes` applies it, `RegionViews.lift` applies its transpose. Both
+solvers are written against these two calls only.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from encoders.errors import InputError
+from splat.features import FeatureStore
+from splat.gaussians import Gaussians
+from splat.rasterize import lift, rasterize_codes
+from splat.scene import Camera, stack
+
+CACHE_BYTES = 1 << 30
+"""Region maps are kept in memory up to this size and read from the store again beyond it."""
+
+SPLAT_BYTES = 512 << 20
+"""Splat all levels together while one view's channels fit in this, else one level at a time."""
+
+
+@dataclass(frozen=True)
+class RegionView:
+    """What one view says should be seen where.
+
+    Attributes:
+        ids: row of `embeddings` per level and pixel, -1 where there is no region. int64 [levels, H * W]
+        embeddings: unit vectors. float32 [R, D]
+    """
+
+    ids: torch.Tensor
+    embeddings: torch.Tensor
+
+
+class RegionViews:
+    """The training views of a scene with their features, and the frozen Gaussians.
+
+    Args:
+        gaussians: frozen geometry, N of them.
+        cameras: training cameras; every one must have features in `store`, of the camera's own size.
+        store: features per view.
+
+    Raises:
+        InputError: there are no cameras, or a view's features are missing or have another size.
+    """
+
+    def __init__(self, gaussians: Gaussians, cameras: Sequence[Camera], store: FeatureStore) -> None:
+        if not cameras:
+            raise InputError("The scene has no training views; a language field needs at least one.")
+        self.cameras = list(cameras)
+        self.store = store
+        self.means = gaussians.means.detach()
+        means, quats, scales, opacities = gaussians.geometry
+        self._geometry = means.detach(), quats.detach(), scales.detach(), opacities.detach()
+        self._cache: dict[int, RegionView] = {}
+        self._room = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def identity(self) -> str:
+        """Text that differs when the Gaussians, the views or their features do."""
+        digest = hashlib.sha256()
+        for tensor in self._geometry:
+            digest.update(tensor.contiguous().numpy().tobytes())
+        for camera in self.cameras:
+            digest.update(f"{camera.name} {camera.width} {camera.height}".encode())
+            digest.update(camera.K.tobytes() + camera.viewmat.tobytes())
+        digest.update(self.view(0).embeddings.numpy().tobytes())
+        return f"{self.store.encoder} {digest.hexdigest()}"
+
+    @property
+    def gaussians(self) -> int:
+        """Number of Gaussians, N."""
+        return self.means.shape[0]
+
+    def view(self, index: int) -> RegionView:
+        """Regions and embeddings of one view."""
+        if index in self._cache:
+            return self._cache[index]
+        camera = self.cameras[index]
+        if not self.store.has(camera.name):
+            raise InputError(f"View {camera.name} has no features; run the features stage again.")
+        features = self.store.read(camera.name)
+        ids = torch.as_tensor(features.region_ids)
+        if tuple(ids.shape[1:]) != (camera.height, camera.width):
+            raise InputError(
+                f"The features of view {camera.name} are {ids.shape[2]}x{ids.shape[1]} pixels but its camera is "
+                f"{camera.width}x{camera.height}; run the features stage again."
+            )
+        view = _valid_regions(ids.reshape(ids.shape[0], -1).long(), torch.as_tensor(features.embeddings).float())
+        size = 8 * view.ids.numel() + 4 * view.embeddings.numel()
+        if size <= self._room:
+            self._cache[index] = view
+            self._room -= size
+        return view
+
+    def level_groups(self, levels: int, atoms: int) -> list[range]:
+        """Which levels to splat together so that one view's pixels x channels stay small."""
+        pixels = max(camera.width * camera.height for camera in self.cameras)
+        if pixels * levels * (atoms + 1) * 4 <= SPLAT_BYTES:
+            return [range(levels)]
+        return [range(level, level + 1) for level in range(levels)]
+
+    def codes(self, index: int, indices: torch.Tensor, weights: torch.Tensor, atoms: int) -> torch.Tensor:
+        """Splat codes into a view; differentiable in `weights`. [N, levels, K] twice -> [H * W, levels, L]"""
+        camera = self.cameras[index]
+        viewmats, intrinsics = stack([camera])
+        image, _ = rasterize_codes(
+            *self._geometry, indices, weights, viewmats, intrinsics, camera.width, camera.height, atoms=atoms
+        )
+        return image.reshape(-1, indices.shape[1], atoms)
+
+    def lift(self, index: int, values: torch.Tensor) -> torch.Tensor:
+        """Splat pixel values back: ``sum_p omega_pi values_p`` per Gaussian. [H * W, V] -> [N, V]"""
+        camera = self.cameras[index]
+        viewmats, intrinsics = stack([camera])
+        image = values.reshape(1, camera.height, camera.width, -1).contiguous()
+        return lift(*self._geometry, image, viewmats, intrinsics)[0]
+
+
+def _valid_regions(ids: torch.Tensor, embeddings: torch.Tensor) -> RegionView:
+    """Unit embeddings again (fp16 rounds them), and no region where an encoder left the vector at zero."""
+    if len(embeddings) == 0:
+        return RegionView(torch.full_like(ids, -1), torch.zeros(1, embeddings.shape[1]))
+    norms = embeddings.norm(dim=1)
+    ids = torch.where((ids >= 0) & (norms[ids.clamp_min(0)] > 0.5), ids, -1)
+    return RegionView(ids, embeddings / norms.clamp_min(1e-6)[:, None])
+
+
+def pixel_cosines(splatted: torch.Tensor, along: torch.Tensor, ids: torch.Tensor, atoms: torch.Tensor) -> torch.Tensor:
+    """Cosine between a pixel's feature ``W A`` and its region's embedding, in code space.
+
+    Args:
+        splatted: pixel codes W. [M, L]
+        along: inner products of the embeddings with the atoms. [R, L]
+        ids: each pixel's region. int64 [M]
+        atoms: [L, D]
+
+    Returns:
+        cosines, 0 where a pixel has no code; differentiable in all float arguments. [M]
+    """
+    norm2 = ((splatted @ (atoms @ atoms.T)) * splatted).sum(1)
+    return (splatted * along[ids]).sum(1) / norm2.clamp_min(1e-12).sqrt()

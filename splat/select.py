@@ -1,0 +1,136 @@
+"""Selecting an object in space: the Gaussians whose own features answer to a phrase."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from encoders.base import Encoder
+from splat.codes import LanguageField, densify
+from splat.gaussians import Gaussians
+from splat.phrases import DEFAULT_NEGATIVES, check_level, relevancy_of_codes, text_scores
+from splat.relevancy import THRESHOLD
+
+NEIGHBOURS = 24
+"""Gaussians whose mean smooths one's relevancy and whose majority decides about it."""
+
+_CHUNK = 65536
+_REACH = 2.0
+"""Two Gaussians touch if they are closer than this many standard deviations of both together."""
+
+
+def select_gaussians(
+    gaussians: Gaussians,
+    field: LanguageField,
+    phrase: str,
+    encoder: Encoder,
+    negatives: Sequence[str] = DEFAULT_NEGATIVES,
+    level: int | None = None,
+    threshold: float = THRESHOLD,
+    one_object: bool = True,
+) -> torch.Tensor:
+    """Gaussians of the object that a phrase names.
+
+    The rule of the views (`splat.relevancy`) carried over to space: relevancy of every Gaussian, half of it
+    replaced by the mean of its neighbours (weighted by opacity), the level with the highest peak, the values
+    stretched to -1..1 and cut at `threshold`, a majority vote among neighbours. Of what remains the connected
+    piece with the most relevancy is kept, so floaters and look-alikes elsewhere stay out.
+
+    Args:
+        gaussians: the scene, N Gaussians.
+        field: their language field.
+        phrase: what to select.
+        encoder: the one the field was fitted with.
+        negatives: generic phrases that a phrase must be likelier than.
+        level: select at this level; the best one if None.
+        threshold: on the normalised relevancy, 0..1.
+        one_object: keep one connected piece; otherwise everything that answers.
+
+    Returns:
+        bool [N]; may be empty.
+
+    Raises:
+        InputError: as `splat.query.query_view`.
+    """
+    check_level(level, field)
+    scores = text_scores(gaussians, field, [phrase], encoder, negatives)
+    with torch.inference_mode():
+        relevancy = gaussian_relevancy(field, scores, positives=1)[0]
+        weight = gaussians.opacities.detach()
+        near = _neighbours(gaussians.means.detach())
+        smoothed = 0.5 * (relevancy + _mean_of(relevancy, near, weight))
+        visible = weight > 0.1 if bool((weight > 0.1).any()) else weight >= 0
+        peaks = smoothed[visible].amax(0)
+        chosen = int(peaks.argmax()) if level is None else level
+        values = smoothed[:, chosen]
+        low, high = values[visible].min(), values[visible].max()
+        normalised = ((values - low) / (high - low + 1e-9) * 2 - 1).clamp(0, 1)
+        inside = normalised > threshold
+        inside = _mean_of(inside.float()[:, None], near, weight)[:, 0] > 0.5
+        if one_object and bool(inside.any()):
+            inside = _strongest_piece(gaussians, inside, near, normalised * weight)
+    return inside
+
+
+def gaussian_relevancy(field: LanguageField, scores: torch.Tensor, positives: int) -> torch.Tensor:
+    """Relevancy of every Gaussian's own feature, exact, in code space.
+
+    Args:
+        scores: from `text_scores`. [levels, T, L]
+        positives: P, how many of the texts are phrases.
+
+    Returns:
+        float32 [P, N, levels] in 0..1; 0 where a Gaussian has no code.
+    """
+    gram = field.gram()
+    result = torch.empty(positives, len(field), field.levels)
+    for begin in range(0, len(field), _CHUNK):
+        rows = slice(begin, begin + _CHUNK)
+        dense = densify(field.indices[rows], field.weights[rows], field.atoms.shape[1])
+        for level in range(field.levels):
+            result[:, rows, level] = relevancy_of_codes(dense[:, level], scores[level], gram[level], positives)
+    return result
+
+
+def _neighbours(means: torch.Tensor) -> torch.Tensor:
+    """Indices of the nearest Gaussians, itself first. int64 [N, k]"""
+    points = means.numpy()
+    count = min(NEIGHBOURS + 1, len(points))
+    _, near = cKDTree(points).query(points, count, workers=-1)
+    return torch.from_numpy(np.asarray(near, np.int64).reshape(len(points), count))
+
+
+def _mean_of(values: torch.Tensor, near: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean over each Gaussian's neighbours. [N, C], [N, k], [N] -> [N, C]"""
+    total = torch.zeros_like(values)
+    mass = torch.full_like(weight, 1e-9)
+    for column in near.T:
+        total += values[column] * weight[column, None]
+        mass += weight[column]
+    return total / mass[:, None]
+
+
+def _strongest_piece(
+    gaussians: Gaussians, inside: torch.Tensor, near: torch.Tensor, strength: torch.Tensor
+) -> torch.Tensor:
+    """The connected piece of `inside` with the largest sum of `strength`; neighbours that touch are connected."""
+    rows = torch.nonzero(inside)[:, 0]
+    means, reach = gaussians.means.detach(), _REACH * gaussians.scales.detach().amax(1)
+    distance = (means[near[rows]] - means[rows, None]).norm(dim=2)
+    spacing = distance[:, 1:4].mean(1).median() if near.shape[1] > 3 else distance.max()
+    touching = distance <= reach[near[rows]] + reach[rows, None] + 2 * spacing
+    touching &= inside[near[rows]]
+    number = torch.full((len(inside),), -1)
+    number[rows] = torch.arange(len(rows))
+    source, slot = torch.nonzero(touching, as_tuple=True)
+    target = number[near[rows[source], slot]]
+    links = coo_array((np.ones(len(source)), (source.numpy(), target.numpy())), shape=(len(rows), len(rows)))
+    _, piece = connected_components(links, directed=False)
+    labels = torch.from_numpy(piece.astype(np.int64))
+    best = torch.bincount(labels, weights=strength[rows].double()).argmax()
+    result = torch.zeros_like(inside)
+    result[rows[labels == best]] = True
+    return result
