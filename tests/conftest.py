@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import app  # noqa: F401 - first of all, because it sets up OpenMP
-
+import app  # noqa: F401 - before torch, because it sets up OpenMP
 from splat.scene.demo import write_demo_scene
 
 
