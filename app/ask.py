@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from splat.query import DEFAULT_NEGATIVES, QueryResult, query_view, select_gaussians
 
 import encoders
 from app.pictures import write_answer
@@ -15,6 +14,7 @@ from encoders.errors import InputError
 from encoders.files import write_json
 from splat.evaluate import renderer
 from splat.gaussians import save_ply
+from splat.query import DEFAULT_NEGATIVES, QueryResult, query_view, select_gaussians
 from splat.run import storage_errors
 from splat.scene import Camera, load_cameras
 from splat.train_config import pick_device
@@ -102,9 +102,7 @@ def select(
     chosen = select_gaussians(trained.gaussians, trained.field, phrase, encoder, **_options(question))
     found = int(chosen.sum())
     if found == 0:
-        raise InputError(
-            f"Nothing in {run} answers to {phrase!r}; try another phrase or a lower --threshold."
-        )
+        raise InputError(f"Nothing in {run} answers to {phrase!r}; try another phrase or a lower --threshold.")
     kept = trained.gaussians.subset(~chosen if invert else chosen)
     with storage_errors(out):
         save_ply(out, kept)
@@ -144,9 +142,7 @@ def _cameras(trained: Trained, question: Question) -> list[Camera]:
 def _single_camera(path: Path) -> Camera:
     cameras, _ = load_cameras(path)
     if len(cameras) != 1:
-        raise InputError(
-            f"The camera file {path} holds {len(cameras)} cameras; --camera takes a file with one."
-        )
+        raise InputError(f"The camera file {path} holds {len(cameras)} cameras; --camera takes a file with one.")
     return cameras[0]
 
 
@@ -159,9 +155,7 @@ def _options(question: Question) -> dict[str, Any]:
     return options
 
 
-def _ask(
-    trained: Trained, camera: Camera, question: Question, encoder: encoders.Encoder
-) -> list[QueryResult]:
+def _ask(trained: Trained, camera: Camera, question: Question, encoder: encoders.Encoder) -> list[QueryResult]:
     phrases = list(question.phrases)
     return query_view(trained.gaussians, trained.field, camera, phrases, encoder, **_options(question))
 
@@ -176,6 +170,7 @@ def _describe(result: QueryResult, camera: Camera, trained: Trained) -> dict[str
         "height": camera.height,
         "level": result.level,
         "level_name": encoders.LEVELS[result.level],
+        "present": result.present,
         "confidence": round(float(result.confidence), 4),
         "point": [int(value) for value in result.point],
         "box": None if result.box is None else [int(value) for value in result.box],
@@ -184,9 +179,7 @@ def _describe(result: QueryResult, camera: Camera, trained: Trained) -> dict[str
     }
 
 
-def _write(
-    folder: Path, trained: Trained, camera: Camera, result: QueryResult, description: dict[str, Any]
-) -> None:
+def _write(folder: Path, trained: Trained, camera: Camera, result: QueryResult, description: dict[str, Any]) -> None:
     picture = (renderer(trained.gaussians)(camera) * 255 + 0.5).astype(np.uint8)
     with storage_errors(folder):
         write_answer(folder, picture, result.relevancy, result.mask, result.point)

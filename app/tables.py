@@ -29,9 +29,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         facts.append(f"PSNR {metrics['psnr']:.2f} dB, SSIM {metrics['ssim']:.3f} on held-out views")
     if "gaussians" in metrics:
         facts.append(f"{metrics['gaussians']:,} Gaussians")
-    stages = ", ".join(
-        f"{name} {seconds:.1f} s" for name, seconds in metrics["seconds"].items() if name != "query"
-    )
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in metrics["seconds"].items() if name != "query")
     facts.append(stages)
     if "query" in metrics["seconds"]:
         facts.append(f"{metrics['seconds']['query'] * 1000:.0f} ms per query")
@@ -50,12 +48,11 @@ def print_answers(answer: Mapping[str, Any]) -> None:
     for result in answer["results"]:
         point = ", ".join(map(str, result["point"]))
         box = ", ".join(map(str, result["box"])) if result["box"] else "nothing selected"
-        cells = (result["phrase"], result["view"], result["level_name"], f"{result['confidence']:.2f}")
+        sure = f"{result['confidence']:.2f}" if result["present"] else f"{result['confidence']:.2f}, not seen"
+        cells = (result["phrase"], result["view"], result["level_name"], sure)
         table.add_row(*cells, point, box, f"{result['pixels']:,}")
     console = Console()
     console.print(table)
     for result in answer["results"]:
         if "files" in result:
-            console.print(
-                f"{result['phrase']}: {result['files']}", highlight=False, markup=False, soft_wrap=True
-            )
+            console.print(f"{result['phrase']}: {result['files']}", highlight=False, markup=False, soft_wrap=True)

@@ -17,10 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+import encoders
 from app.cli import main
 from encoders.files import write_json, write_png
 from splat.gaussians import load_ply, save_ply
-from splat.run import SCHEMA_VERSION
+from splat.run import SCHEMA_VERSION, Run
 from splat.scene import load_cameras
 
 Result = tuple[int, str, str]
@@ -183,10 +184,11 @@ def test_negatives_and_level_change_the_answer(dictsplat: Dictsplat, tiny_run: P
 
 
 def test_select_and_its_inverse_share_the_scene(dictsplat: Dictsplat, tiny_run: Path, tmp_path: Path) -> None:
-    code, out, err = dictsplat("select", tiny_run, "white", "--out", tmp_path / "in.ply")
+    options = ("select", tiny_run, "white", "--threshold", "0.05")
+    code, out, err = dictsplat(*options, "--out", tmp_path / "in.ply")
     assert code == 0, err
     assert "Gaussians answer to 'white'" in out
-    assert dictsplat("select", tiny_run, "white", "--out", tmp_path / "rest.ply", "--invert")[0] == 0
+    assert dictsplat(*options, "--out", tmp_path / "rest.ply", "--invert")[0] == 0
     inside, rest = load_ply(tmp_path / "in.ply"), load_ply(tmp_path / "rest.ply")
     assert len(inside) > 0
     assert len(inside) + len(rest) == len(load_ply(tiny_run / "gaussians.ply"))
@@ -238,10 +240,23 @@ def test_gaussians_trained_elsewhere_replace_the_rgb_stage(
     assert not (placed / "language.safetensors").exists()
 
 
-def test_doctor_finds_nothing_broken(dictsplat: Dictsplat) -> None:
+def test_doctor_finds_nothing_broken(dictsplat: Dictsplat, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The embedded encoder takes seconds to load and has tests of its own.
+    monkeypatch.setitem(encoders.ENCODERS, "embedded", encoders.ENCODERS["colour"])
     code, out, err = dictsplat("doctor")
     assert (code, err) == (0, "")
     assert "native rasteriser" in out
+
+
+def test_doctor_names_what_is_broken(dictsplat: Dictsplat, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_options: str, _device: str) -> None:
+        raise OSError("weights are gone")
+
+    monkeypatch.setitem(encoders.ENCODERS, "embedded", missing)
+    code, out, err = dictsplat("doctor")
+    assert code == 2
+    assert "does not work: weights are gone" in " ".join(out.split())
+    assert "is broken" in err
 
 
 # --- bad input: scenes -------------------------------------------------------------------------
@@ -352,6 +367,13 @@ def test_an_unknown_encoder_leaves_the_gaussians(
     options = ("train", tiny_scene, "--out", tmp_path / "run", "--gaussians", ply, "--encoder", "oracle")
     assert "no --encoder 'oracle'" in refused(*options)
     assert (tmp_path / "run" / "gaussians.ply").read_bytes() == ply.read_bytes()
+
+
+def test_a_second_training_in_the_same_folder(refused: Callable[..., str], tiny_scene: Path, tmp_path: Path) -> None:
+    with Run.locked(tmp_path / "shared"):
+        err = refused("train", tiny_scene, "--out", tmp_path / "shared")
+    assert "Another dictsplat process is training in" in err
+    assert not (tmp_path / "shared" / "run.json").exists()
 
 
 def test_the_scene_folder_is_no_place_for_the_run(refused: Callable[..., str], scene: Path) -> None:

@@ -1,6 +1,7 @@
-"""A training survives being killed anywhere, a full disk, and a second training beside it."""
+"""A training survives being killed anywhere and a full disk."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,17 +12,15 @@ from typing import Any
 import driver
 import pytest
 
-from splat.run import Run
-
 STAGES_IN_ORDER = ("rgb", "features", "language")
-KILLS = (
-    ("rgb:30", 0),
-    ("rename:gaussians.ply", 0),
-    ("features:4", 1),
-    ("rename:language.safetensors", 2),
-    ("score:2", 3),
+FAULTS = (
+    (("--fill", "rgb:60000"), 0),
+    (("--kill", "rgb:30"), 0),
+    (("--kill", "rename:gaussians.ply"), 0),
+    (("--kill", "features:4"), 1),
+    (("--kill", "rename:language.safetensors"), 2),
 )
-"""Where to kill a training, and how many stages must be finished by then."""
+"""What goes wrong at each try of a training, and how many stages are finished by then."""
 
 
 def train(scene: Path, out: Path, *options: str, fault: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
@@ -44,21 +43,26 @@ def files(out: Path, *names: str) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in paths}
 
 
-def test_killed_in_every_stage_it_continues_and_ends_the_same(tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "killed"
+def test_whatever_stops_it_a_training_continues_and_ends_the_same(
+    tiny_scene: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "stopped"
     kept: dict[Path, int] = {}
-    for kill, done in KILLS:
-        result = train(tiny_scene, out, fault=("--kill", kill))
-        assert result.returncode == -signal.SIGKILL, f"{kill}: {result.stdout}{result.stderr}"
-        assert finished(out) == list(STAGES_IN_ORDER[:done]), kill
+    for fault, done in FAULTS:
+        result = train(tiny_scene, out, fault=fault)
+        if fault[0] == "--kill":
+            assert result.returncode == -signal.SIGKILL, f"{fault}: {result.stdout}{result.stderr}"
+        else:
+            assert result.returncode == 2, result.stderr
+            assert result.stderr.startswith(f"The disk with {out} is full or over its quota")
+            assert result.stderr.count("\n") == 1
+        assert finished(out) == list(STAGES_IN_ORDER[:done]), fault
         assert not (out / "metrics.json").exists()
         # What an earlier try finished is not made again.
-        assert kept.items() <= files(out, "gaussians.ply", "features/*.npz").items(), kill
-        kept = files(out, "gaussians.ply") if done else {}
-        if kill.startswith("features"):
-            partial = files(out, "features/*.npz")
-            assert 0 < len(partial) < 8
-            kept |= partial
+        now = files(out, "gaussians.ply", "features/*.npz")
+        assert kept.items() <= now.items(), fault
+        kept = now if done else {}
+    assert len(kept) == 1 + 8
     result = train(tiny_scene, out)
     assert result.returncode == 0, result.stderr
     assert kept.items() <= files(out, "gaussians.ply", "features/*.npz").items()
@@ -71,29 +75,11 @@ def test_killed_in_every_stage_it_continues_and_ends_the_same(tiny_scene: Path, 
     assert not [path for path in out.rglob("*") if ".tmp" in path.name and path.is_file()]
 
 
-def test_a_full_disk_ends_in_one_sentence_and_the_run_continues(tiny_scene: Path, tmp_path: Path) -> None:
-    out = tmp_path / "full"
-    result = train(tiny_scene, out, fault=("--fill", "rgb:60000"))
+def test_a_full_disk_keeps_earlier_results(tiny_run: Path, tiny_scene: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(tiny_run, tmp_path / "full")
+    earlier = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "run.json"}
+    result = train(tiny_scene, out, "--atoms", "16", fault=("--fill", "language:5000"))
     assert result.returncode == 2, result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
     assert "full or over its quota" in result.stderr
-    assert finished(out) == []
-    result = train(tiny_scene, out, "--stages", "rgb,features")
-    assert result.returncode == 0, result.stderr
-    earlier = files(out, "gaussians.ply", "features/*.npz", "metrics.json")
-    result = train(tiny_scene, out, "--stages", "language", fault=("--fill", "language:5000"))
-    assert result.returncode == 2, result.stderr
-    assert "full or over its quota" in result.stderr.splitlines()[-1]
-    assert files(out, "gaussians.ply", "features/*.npz", "metrics.json") == earlier
-    result = train(tiny_scene, out)
-    assert result.returncode == 0, result.stderr
-    assert finished(out) == list(STAGES_IN_ORDER)
-
-
-def test_a_second_training_is_refused(tiny_scene: Path, tmp_path: Path) -> None:
-    out = tmp_path / "shared"
-    with Run.locked(out):
-        result = train(tiny_scene, out)
-    assert result.returncode == 2
-    assert result.stderr == (f"Another dictsplat process is training in {out}; wait for it or choose another --out.\n")
-    assert not (out / "run.json").exists()
+    assert result.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in earlier} == earlier
