@@ -29,7 +29,7 @@ MATCHED_SIDE = 1024
 
 FEATURES = 2048
 
-NEIGHBOURS = 12
+NEIGHBOURS = 8
 """Each image is matched with so many others that see most of what it sees."""
 
 MAX_ERROR = 2.0
