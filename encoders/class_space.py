@@ -19,7 +19,7 @@ from encoders.text_prompts import checked_phrases, too_long
 
 CLASSES = 1000
 MAX_TOKENS = 256
-TEMPERATURE = 0.14
+TEMPERATURE = 0.18
 """Of the softmax over classes. Wide, because many phrases have no class of their own and are best described
 by several that are a little like them (docs/encoders.md)."""
 
@@ -78,7 +78,7 @@ class ClassSpace:
         self._classes = _cached(self._sentences, class_descriptions())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Phrases -> ``softmax(similarity to each class's description / 0.14)``, of unit length.
+        """Phrases -> ``softmax(similarity to each class's description / 0.18)``, of unit length.
 
         Returns:
             float32 [P, 1000].

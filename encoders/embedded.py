@@ -23,12 +23,44 @@ BATCH = 8
 """Pictures at once; on a CPU more do not fit the cache and are slower."""
 REGION_CROPS = CropOptions(size=224, context=0.1, outside=0.0, fill=127)
 """Regions alone on mid-grey: of what was tried, the classifier is least misled by it (docs/encoders.md)."""
+CONTEXT = 0.75
+"""How much of the vector of the object around it a part takes on; see `with_context`."""
 
 
 def class_vectors(logits: Tensor) -> Tensor:
     """Classifier outputs [..., 1000] -> unit vectors: log-probabilities above their mean, the rest 0."""
     centred = logits - logits.mean(dim=-1, keepdim=True)
     return torch.nn.functional.normalize(centred.clamp_min(0.0), dim=-1)
+
+
+def with_context(
+    vectors: NDArray[np.float32], region_ids: NDArray[np.integer], share: float
+) -> NDArray[np.float32]:
+    """Let parts know what they are parts of: ``v + share * v_whole``, of unit length again.
+
+    A fragment seen alone is often taken for something else; together with the region of the last level that
+    it mostly lies in, it still differs from its siblings but agrees with them on the object.
+
+    Args:
+        vectors: unit vectors by region id. [R, D]
+        region_ids: ids per level, whole objects last. [levels, H, W]
+        share: weight of the whole.
+    """
+    whole = region_ids[-1].ravel().astype(np.int64)
+    mixed = vectors.copy()
+    for level in region_ids[:-1]:
+        parts = level.ravel().astype(np.int64)
+        both = (parts >= 0) & (whole >= 0)
+        pairs, counts = np.unique(parts[both] * len(vectors) + whole[both], return_counts=True)
+        part, parent = np.divmod(pairs, max(len(vectors), 1))
+        # Sorted by overlap, so that of a part's several assignments the largest overlap is the last and stays.
+        order = np.argsort(counts, kind="stable")
+        around = np.full(len(vectors), -1)
+        around[part[order]] = parent[order]
+        inside = np.flatnonzero(around >= 0)
+        mixed[inside] += share * vectors[around[inside]]
+    lengths = np.linalg.norm(mixed, axis=1, keepdims=True)
+    return np.divide(mixed, lengths, out=np.zeros_like(mixed), where=lengths > 0)
 
 
 class EmbeddedEncoder:
@@ -66,7 +98,7 @@ class EmbeddedEncoder:
     def encode_regions(
         self, image: NDArray[np.uint8], region_ids: NDArray[np.integer]
     ) -> NDArray[np.float32]:
-        """Regions cut out with `REGION_CROPS` -> unit vectors float32 [R, 1000]."""
+        """Regions cut out with `REGION_CROPS`, parts `with_context` -> unit vectors float32 [R, 1000]."""
         vectors = np.zeros((int(region_ids.max(initial=-1)) + 1, CLASSES), np.float32)
         crops = list(region_crops(image, region_ids, REGION_CROPS))
         found = (
@@ -74,7 +106,7 @@ class EmbeddedEncoder:
         )
         for (regions, _), vector in zip(crops, found, strict=True):
             vectors[regions] = vector
-        return vectors
+        return with_context(vectors, region_ids, CONTEXT)
 
     def _logits(self, images: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
         """Classifier outputs float32 [B, 1000] of images resized to ``size`` x ``size``."""
