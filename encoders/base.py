@@ -41,9 +41,7 @@ class Encoder(Protocol):
         """One image uint8 [H, W, 3] -> a unit vector per location of a coarse grid, float32 [h, w, D]."""
         ...
 
-    def encode_regions(
-        self, image: NDArray[np.uint8], region_ids: NDArray[np.integer]
-    ) -> NDArray[np.float32]:
+    def encode_regions(self, image: NDArray[np.uint8], region_ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """One image uint8 [H, W, 3] and its region ids [levels, H, W] -> unit vectors float32 [R, D].
 
         Row r belongs to the region whose id is r; R is the largest id + 1.

