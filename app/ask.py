@@ -170,7 +170,6 @@ def _describe(result: QueryResult, camera: Camera, trained: Trained) -> dict[str
         "height": camera.height,
         "level": result.level,
         "level_name": encoders.LEVELS[result.level],
-        "present": result.present,
         "confidence": round(float(result.confidence), 4),
         "point": [int(value) for value in result.point],
         "box": None if result.box is None else [int(value) for value in result.box],

@@ -102,6 +102,9 @@ class _Lines:
             return
         self._said.add(message)
         self._last, self._finished = now, finished
+        if self._stage in FACTUAL_STAGES:
+            self._console.print(f"{self._stage:9} {message}", highlight=False, markup=False, soft_wrap=True)
+            return
         line = f"{self._stage:9} {done}/{total} {message}"
         if not finished and done > self._first:
             left = (now - self._start) / (done - self._first) * (total - done)

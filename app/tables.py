@@ -43,13 +43,12 @@ def print_answers(answer: Mapping[str, Any]) -> None:
     table = Table()
     for name in ("text", "view", "level"):
         table.add_column(name)
-    for name in ("confidence", "point x, y", "box x0, y0, x1, y1", "pixels"):
+    for name in ("sure", "point", "box", "pixels"):
         table.add_column(name, justify="right")
     for result in answer["results"]:
         point = ", ".join(map(str, result["point"]))
         box = ", ".join(map(str, result["box"])) if result["box"] else "nothing selected"
-        sure = f"{result['confidence']:.2f}" if result["present"] else f"{result['confidence']:.2f}, not seen"
-        cells = (result["phrase"], result["view"], result["level_name"], sure)
+        cells = (result["phrase"], result["view"], result["level_name"], f"{result['confidence']:.2f}")
         table.add_row(*cells, point, box, f"{result['pixels']:,}")
     console = Console()
     console.print(table)
