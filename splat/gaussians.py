@@ -95,7 +95,7 @@ def load_ply(path: Path) -> Gaussians:
         InputError: the file is missing, is not such a PLY, or has values that are not finite.
     """
     try:
-        vertices = PlyData.read(str(path), mmap=False)["vertex"].data
+        vertices = PlyData.read(str(path))["vertex"].data
     except FileNotFoundError:
         raise InputError(f"The Gaussians {path} do not exist; train the scene first.") from None
     except (PlyParseError, KeyError, ValueError, OSError, UnicodeDecodeError, MemoryError) as error:

@@ -61,16 +61,16 @@ class RgbConfig:
 _PRESETS = {
     # Short runs: denser and more opaque from the start, larger steps, no opacity reset to recover from.
     "fast": RgbConfig(
-        iterations=3000,
+        iterations=2000,
         sh_degree=2,
-        sh_every=800,
+        sh_every=500,
         refine_start=200,
-        refine_stop=2000,
+        refine_stop=1400,
         refine_every=100,
         reset_every=0,
         grow_grad2d=0.0003,
         max_gaussians=120_000,
-        coarse_until=1000,
+        coarse_until=600,
         lr_means=3.2e-4,
         lr_means_final=3.2e-6,
         lr_scales=1e-2,
