@@ -32,18 +32,21 @@ class LanguageConfig:
         learning_rate: `sgd` only: Adam's step size for atoms and logits.
         warm_start: `sgd` only: start from the `lift` solution instead of from k-means alone.
         checkpoint_every: `sgd` only: steps between checkpoints.
+        stride: fit to every stride-th pixel in both directions; None leaves about 50,000 pixels per view,
+            1 is the paper's.
         seed: of k-means and of the order of views.
     """
 
     atoms: int = 64
     nonzeros: int = 4
     solver: Literal["lift", "sgd"] = "lift"
-    rounds: int = 3
+    rounds: int = 2
     nonnegative: bool = True
     iterations: int = 10_000
     learning_rate: float = 2.5e-3
     warm_start: bool = False
     checkpoint_every: int = 500
+    stride: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +60,8 @@ class LanguageConfig:
             problem = f'--solver is "{self.solver}"; choose lift or sgd'
         elif self.rounds < 0 or self.iterations < 1 or self.learning_rate <= 0 or self.checkpoint_every < 1:
             problem = "rounds, iterations, learning rate and checkpoint interval must be positive"
+        elif self.stride is not None and self.stride < 1:
+            problem = f"the stride is {self.stride}; choose 1 or more"
         if problem:
             raise InputError(f"{problem}.")
 
@@ -93,7 +98,7 @@ def fit_language(
     started = time.perf_counter()
     if len(gaussians) == 0:
         raise InputError("The scene has no Gaussians; run the rgb stage again.")
-    views = RegionViews(gaussians, cameras, store)
+    views = RegionViews(gaussians, cameras, store, config.stride)
     atoms = kmeans_dictionary(views, len(LEVELS), config.atoms, config.seed, report)
     lift_config = LiftConfig(config.nonzeros, config.nonnegative or config.solver == "sgd", config.rounds)
     if config.solver == "lift":

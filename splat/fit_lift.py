@@ -33,7 +33,7 @@ class LiftConfig:
 
     nonzeros: int = 4
     nonnegative: bool = True
-    rounds: int = 3
+    rounds: int = 2
     step: float = 1.0
 
 

@@ -7,7 +7,7 @@ solvers are written against these two calls only.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,6 +22,12 @@ CACHE_BYTES = 1 << 30
 
 SPLAT_BYTES = 512 << 20
 """Splat all levels together while one view's channels fit in this, else one level at a time."""
+
+FIT_PIXELS = 50_000
+"""About as many pixels of a view are fitted to: regions are large, and a quarter of the pixels says the same."""
+
+MAX_STRIDE = 4
+"""Views are never shrunk more than this, so that small Gaussians keep their place in front of others."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,25 @@ class RegionViews:
         gaussians: frozen geometry, N of them.
         cameras: training cameras; every one must have features in `store`, of the camera's own size.
         store: features per view.
+        stride: fit to every stride-th pixel of every stride-th row, splatting views that much smaller; None
+            chooses by `FIT_PIXELS`.
+
+    Attributes:
+        cameras: the cameras that are splatted, shrunk by `stride`.
 
     Raises:
         InputError: there are no cameras, or a view's features are missing or have another size.
     """
 
-    def __init__(self, gaussians: Gaussians, cameras: Sequence[Camera], store: FeatureStore) -> None:
+    def __init__(
+        self, gaussians: Gaussians, cameras: Sequence[Camera], store: FeatureStore, stride: int | None = None
+    ) -> None:
         if not cameras:
             raise InputError("The scene has no training views; a language field needs at least one.")
-        self.cameras = list(cameras)
+        self._full = list(cameras)
+        largest = max(camera.width * camera.height for camera in cameras)
+        self.stride = stride or min(MAX_STRIDE, max(1, round((largest / FIT_PIXELS) ** 0.5)))
+        self.cameras = [_shrunk(camera, self.stride) for camera in cameras]
         self.store = store
         self.means = gaussians.means.detach()
         means, quats, scales, opacities = gaussians.geometry
@@ -72,7 +88,7 @@ class RegionViews:
             digest.update(f"{camera.name} {camera.width} {camera.height}".encode())
             digest.update(camera.K.tobytes() + camera.viewmat.tobytes())
         digest.update(self.view(0).embeddings.numpy().tobytes())
-        return f"{self.store.encoder} {digest.hexdigest()}"
+        return f"{self.store.encoder} {self.stride} {digest.hexdigest()}"
 
     @property
     def gaussians(self) -> int:
@@ -83,7 +99,7 @@ class RegionViews:
         """Regions and embeddings of one view."""
         if index in self._cache:
             return self._cache[index]
-        camera = self.cameras[index]
+        camera, small = self._full[index], self.cameras[index]
         if not self.store.has(camera.name):
             raise InputError(f"View {camera.name} has no features; run the features stage again.")
         features = self.store.read(camera.name)
@@ -93,7 +109,9 @@ class RegionViews:
                 f"The features of view {camera.name} are {ids.shape[2]}x{ids.shape[1]} pixels but its camera is "
                 f"{camera.width}x{camera.height}; run the features stage again."
             )
-        view = _valid_regions(ids.reshape(ids.shape[0], -1).long(), torch.as_tensor(features.embeddings).float())
+        middle = self.stride // 2
+        ids = ids[:, middle :: self.stride, middle :: self.stride][:, : small.height, : small.width]
+        view = _valid_regions(ids.reshape(len(ids), -1).long(), torch.as_tensor(features.embeddings).float())
         size = 8 * view.ids.numel() + 4 * view.embeddings.numel()
         if size <= self._room:
             self._cache[index] = view
@@ -122,6 +140,14 @@ class RegionViews:
         viewmats, intrinsics = stack([camera])
         image = values.reshape(1, camera.height, camera.width, -1).contiguous()
         return lift(*self._geometry, image, viewmats, intrinsics)[0]
+
+
+def _shrunk(camera: Camera, stride: int) -> Camera:
+    """The camera of every stride-th pixel; incomplete pixels at the right and bottom are left out."""
+    width, height = max(1, camera.width // stride), max(1, camera.height // stride)
+    intrinsics = camera.K.copy()
+    intrinsics[:2] /= stride
+    return replace(camera, width=width, height=height, K=intrinsics)
 
 
 def _valid_regions(ids: torch.Tensor, embeddings: torch.Tensor) -> RegionView:

@@ -18,6 +18,8 @@ NEIGHBOURS = 24
 """Gaussians whose mean smooths one's relevancy and whose majority decides about it."""
 
 _CHUNK = 65536
+_VISIBLE = 0.1
+"""Gaussians of less opacity join a selection but do not lead it."""
 _REACH = 2.0
 """Two Gaussians touch if they are closer than this many standard deviations of both together."""
 
@@ -35,9 +37,9 @@ def select_gaussians(
     """Gaussians of the object that a phrase names.
 
     The rule of the views (`splat.relevancy`) carried over to space: relevancy of every Gaussian, half of it
-    replaced by the mean of its neighbours (weighted by opacity), the level with the highest peak, the values
-    stretched to -1..1 and cut at `threshold`, a majority vote among neighbours. Of what remains the connected
-    piece with the most relevancy is kept, so floaters and look-alikes elsewhere stay out.
+    replaced by the mean of its neighbours (weighted by opacity and area), the level with the highest mean, the
+    values stretched to -1..1 and cut at `threshold`, a majority vote among neighbours. Of what remains the
+    connected piece with the highest mean is kept, so floaters and look-alikes elsewhere stay out.
 
     Args:
         gaussians: the scene, N Gaussians.
@@ -59,19 +61,21 @@ def select_gaussians(
     scores = text_scores(gaussians, field, [phrase], encoder, negatives)
     with torch.inference_mode():
         relevancy = gaussian_relevancy(field, scores, positives=1)[0]
-        weight = gaussians.opacities.detach()
+        weight = _visible_area(gaussians)
         near = _neighbours(gaussians.means.detach())
-        smoothed = 0.5 * (relevancy + _mean_of(relevancy, near, weight))
-        visible = weight > 0.1 if bool((weight > 0.1).any()) else weight >= 0
-        peaks = smoothed[visible].amax(0)
-        chosen = int(peaks.argmax()) if level is None else level
-        values = smoothed[:, chosen]
+        means = _mean_of(relevancy, near, weight)
+        visible = gaussians.opacities.detach() > _VISIBLE
+        visible = visible if bool(visible.any()) else torch.ones_like(visible)
+        chosen = int(means[visible].amax(0).argmax()) if level is None else level
+        values, smooth = means[:, chosen], 0.5 * (relevancy + means)[:, chosen]
+        # Stretched by the means: one Gaussian that shines out by itself must not set the scale.
         low, high = values[visible].min(), values[visible].max()
-        normalised = ((values - low) / (high - low + 1e-9) * 2 - 1).clamp(0, 1)
-        inside = normalised > threshold
-        inside = _mean_of(inside.float()[:, None], near, weight)[:, 0] > 0.5
+        inside = (smooth - low) / (high - low + 1e-9) * 2 - 1 > threshold
+        voted = _mean_of(inside.float()[:, None], near, weight)[:, 0] > 0.5
+        # An object of a handful of Gaussians loses every vote; better its rough shape than nothing.
+        inside = voted if bool(voted.any()) else inside
         if one_object and bool(inside.any()):
-            inside = _strongest_piece(gaussians, inside, near, normalised * weight)
+            inside = _best_piece(gaussians, inside, near, values.masked_fill(~visible, -1.0))
     return inside
 
 
@@ -113,10 +117,14 @@ def _mean_of(values: torch.Tensor, near: torch.Tensor, weight: torch.Tensor) -> 
     return total / mass[:, None]
 
 
-def _strongest_piece(
-    gaussians: Gaussians, inside: torch.Tensor, near: torch.Tensor, strength: torch.Tensor
-) -> torch.Tensor:
-    """The connected piece of `inside` with the largest sum of `strength`; neighbours that touch are connected."""
+def _visible_area(gaussians: Gaussians) -> torch.Tensor:
+    """How much each Gaussian shows: opacity times the area of its broad side, huge ones cut down. [N]"""
+    area = gaussians.scales.detach().sort(dim=1).values[:, 1:].prod(dim=1)
+    return gaussians.opacities.detach() * area.clamp(max=10 * float(area.median()))
+
+
+def _best_piece(gaussians: Gaussians, inside: torch.Tensor, near: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The connected piece of `inside` that holds its highest value; neighbours that touch are connected."""
     rows = torch.nonzero(inside)[:, 0]
     means, reach = gaussians.means.detach(), _REACH * gaussians.scales.detach().amax(1)
     distance = (means[near[rows]] - means[rows, None]).norm(dim=2)
@@ -129,8 +137,7 @@ def _strongest_piece(
     target = number[near[rows[source], slot]]
     links = coo_array((np.ones(len(source)), (source.numpy(), target.numpy())), shape=(len(rows), len(rows)))
     _, piece = connected_components(links, directed=False)
-    labels = torch.from_numpy(piece.astype(np.int64))
-    best = torch.bincount(labels, weights=strength[rows].double()).argmax()
+    labels = torch.from_numpy(piece)
     result = torch.zeros_like(inside)
-    result[rows[labels == best]] = True
+    result[rows[labels == labels[values[rows].argmax()]]] = True
     return result

@@ -286,8 +286,40 @@ def test_what_cannot_be_fitted_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"atoms": 1}, {"atoms": 257}, {"nonzeros": 0}, {"nonzeros": 65}, {"solver": "magic"}, {"iterations": 0}]
+    "options",
+    [
+        {"atoms": 1},
+        {"atoms": 257},
+        {"nonzeros": 0},
+        {"nonzeros": 65},
+        {"solver": "magic"},
+        {"iterations": 0},
+        {"stride": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
         LanguageConfig(**options)  # type: ignore[arg-type]
+
+
+def test_shrunk_views_keep_regions_in_place(tmp_path: Path) -> None:
+    gaussians = make_gaussians()
+    full = make_views(tmp_path, gaussians=gaussians)
+    half = RegionViews(gaussians, full.cameras, full.store, stride=2)
+    assert full.stride == 1
+    assert (half.cameras[0].width, half.cameras[0].height) == (WIDTH // 2, HEIGHT // 2)
+    ids = full.view(0).ids.reshape(3, HEIGHT, WIDTH)
+    assert torch.equal(half.view(0).ids.reshape(3, HEIGHT // 2, WIDTH // 2), ids[:, 1::2, 1::2])
+    # What is splatted small is the big splat, averaged: the same place, not one shifted by half a pixel.
+    codes = some_codes(40)
+    big = full.codes(0, codes.indices, codes.weights, ATOMS).reshape(HEIGHT, WIDTH, -1).permute(2, 0, 1)
+    small = half.codes(0, codes.indices, codes.weights, ATOMS).reshape(HEIGHT // 2, WIDTH // 2, -1).permute(2, 0, 1)
+    pooled = torch.nn.functional.avg_pool2d(big[None], 2)[0]
+
+    def difference(other: torch.Tensor) -> float:
+        return float((small[:, 1:-1, 1:-1] - other[:, 1:-1, 1:-1]).norm())
+
+    assert difference(pooled) < 0.5 * float(pooled.norm())
+    for axis in (1, 2):
+        assert difference(pooled) < difference(pooled.roll(1, axis))
+        assert difference(pooled) < difference(pooled.roll(-1, axis))
