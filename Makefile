@@ -22,7 +22,8 @@ setup: $(STAMP) ## create .venv and install dictsplat with its native code into 
 # Depends on the native sources: an editable install picks up Python by itself, compiled code is rebuilt here.
 $(STAMP): pyproject.toml $(NATIVE)
 	@test -n "$(PYTHON)" || { echo "dictsplat needs Python 3.11 or newer; install it or run: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
-	@command -v g++ >/dev/null || command -v c++ >/dev/null || { echo "dictsplat needs a C++17 compiler; install g++ (Debian/Ubuntu: apt install g++)" >&2; exit 2; }
+	@command -v $${CXX:-g++} >/dev/null || { echo "dictsplat needs g++ 11 or newer (Debian/Ubuntu: apt install g++)" >&2; exit 2; }
+	@test -f "$$("$(PYTHON)" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || { echo "$(PYTHON) comes without its headers (Debian/Ubuntu: apt install python3-dev)" >&2; exit 2; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian/Ubuntu: apt install python3-venv" >&2; exit 2; }
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
 	@touch $@

@@ -130,6 +130,7 @@ struct Splats {
         : cameras(cameras_), width(width_), height(height_), count(static_cast<int64_t>(opacities.size())) {
         if (cameras <= 0 || width <= 0 || height <= 0) throw std::invalid_argument("cameras, width and height must be positive");
         const int64_t all = cameras * count;
+        if (all > INT32_MAX) throw std::length_error("more than 2^31 Gaussians over all cameras; render fewer cameras at a time");
         expect(radii, "radii", all * 2);
         expect(means2d, "means2d", all * 2);
         expect(depths, "depths", all);

@@ -26,7 +26,7 @@ def save_checkpoint(
 
     Args:
         identity: text that must be equal for a run to continue from this file (settings, data).
-        state: of gsplat's strategy; its tensors and numbers are kept.
+        state: of gsplat's strategy; its tensors are kept, its numbers come from the settings.
     """
     tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
     for name, param in params.items():

@@ -289,10 +289,10 @@ def rasterize_codes(
     if out is None:
         return _Codes.apply(weights, indices, atoms, splats, view)
     levels = indices.shape[1]
-    if out.shape != (view.cameras, height, width, levels * atoms) or out.requires_grad:
-        raise ValueError(
-            f"out must be {[view.cameras, height, width, levels * atoms]} without gradient, got {list(out.shape)}"
-        )
+    shape = (view.cameras, height, width, levels * atoms)
+    plain = out.dtype == torch.float32 and out.device.type == "cpu" and out.is_contiguous() and not out.requires_grad
+    if out.shape != shape or not plain:
+        raise ValueError(f"out must be a contiguous float32 CPU tensor {list(shape)} without gradient")
     alphas = view.empty(1)
     splats.codes(indices, _plain(weights, *indices.shape), levels, atoms, out, alphas)
     return out, alphas

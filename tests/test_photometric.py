@@ -37,7 +37,7 @@ def test_loss_and_gradient_agree_with_float64(shape: tuple[int, int, int], weigh
     leaf = image.detach().double().requires_grad_()
     expected = reference(leaf, truth.double(), weight)
     (3 * expected).backward()
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert image.grad is not None
     assert leaf.grad is not None
     assert float((image.grad - leaf.grad).norm() / leaf.grad.norm()) < 1e-4

@@ -1,4 +1,4 @@
-// Sixteen floats at a time: one row of a tile. GCC/Clang vector extensions, so that the same source
+// Sixteen floats at a time: one row of a tile. GCC vector extensions, so that the same source
 // becomes AVX2 or AVX-512 code depending on the flags of the translation unit.
 #pragma once
 

@@ -14,6 +14,9 @@ namespace dictsplat {
 
 static int tiles_across(int pixels) { return (pixels + kTile - 1) / kTile; }
 
+// Counting and filling must agree on this, or the lists overflow.
+static bool visible(const int32_t* radii, int64_t at) { return radii[2 * at] > 0 && radii[2 * at + 1] > 0; }
+
 static TileRange range_at(const int32_t* radii, const float* means2d, int64_t at, int tiles_x, int tiles_y) {
     return tile_range(means2d[2 * at], means2d[2 * at + 1], radii[2 * at], radii[2 * at + 1], tiles_x, tiles_y);
 }
@@ -24,7 +27,7 @@ int64_t count_intersections(const int32_t* radii, const float* means2d, int came
     int64_t total = 0;
     for (int64_t at = 0; at < cameras * count; ++at) {
         starts[at] = static_cast<int32_t>(total);
-        if (radii[2 * at] <= 0 || radii[2 * at + 1] <= 0) continue;
+        if (!visible(radii, at)) continue;
         const TileRange r = range_at(radii, means2d, at, tiles_x, tiles_y);
         total += static_cast<int64_t>(r.x1 - r.x0) * (r.y1 - r.y0);
         if (total > INT32_MAX) return total;        // the caller refuses
@@ -42,7 +45,7 @@ static std::vector<int32_t> sort_by_depth(const int32_t* radii, const float* dep
     std::vector<Item> items;
     items.reserve(count);
     for (int64_t n = 0; n < count; ++n) {
-        if (radii[2 * n] <= 0) continue;
+        if (!visible(radii, n)) continue;
         uint32_t key;
         std::memcpy(&key, depths + n, sizeof(key));     // positive floats order like their bits
         items.push_back({key, static_cast<int32_t>(n)});
