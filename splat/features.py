@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -50,11 +50,13 @@ class FeatureStore:
     def describe(self, encoder: Encoder, regions: Regions) -> None:
         """Say whose features these are; features are only written after this.
 
+        What an empty folder was meant for does not matter.
+
         Raises:
             InputError: the folder holds features of another encoder or segmenter.
         """
         info = {"version": VERSION, "encoder": encoder.name, "dim": encoder.dim, "regions": regions.name}
-        if self._info_path.exists():
+        if self._info_path.exists() and not self.empty:
             present = self._info()
             if {key: present.get(key) for key in info} != info:
                 raise InputError(
@@ -107,10 +109,10 @@ class FeatureStore:
         """Whether there are features of view ``name``."""
         return self._path(name).exists()
 
-    def names(self) -> list[str]:
-        """Names of all views with features, sorted."""
-        files = (path for path in self.folder.glob("*.npz") if not path.name.startswith("."))
-        return sorted(unquote(path.stem) for path in files)
+    @property
+    def empty(self) -> bool:
+        """Whether no view has features."""
+        return all(path.name.startswith(".") for path in self.folder.glob("*.npz"))
 
     @property
     def _info_path(self) -> Path:

@@ -93,6 +93,10 @@ class _Training:
 
     def run_stages(self) -> None:
         self._refuse_other_options()
+        if "features" in self.config.stages and "rgb" in self.config.stages and not self._has_gaussians():
+            # A name that is wrong should not be found out after hours of fitting; the models themselves would
+            # only take memory from the fit, and are made again for their stage.
+            self._create_encoders()
         self.run.begin(self.config.to_json() | {"scale": self.scale}, self.scene.fingerprint)
         save_cameras(self.run.cameras_path, self.scene.cameras, self.scene.test_names)
         work = {"rgb": self._rgb, "features": self._features, "language": self._language}
@@ -114,6 +118,8 @@ class _Training:
             stage = self.run.stage(name)
             if stage is None or name not in self.config.stages or "digest" in stage.inputs:
                 continue
+            if name == "features" and stage.status == "running" and FeatureStore(self.run.features_path).empty:
+                continue  # started with an encoder that never got to a view
             wanted = self.inputs[name]
             changed = [key for key in wanted if stage.inputs.get(key) != wanted[key]]
             if changed:
@@ -167,10 +173,13 @@ class _Training:
         if self.run.is_done("features", inputs) and all(store.has(name) for name in names):
             self.reports("features")(1, 1, "done before")
             return
+        encoder, regions = self._create_encoders()
         with RunningStage(self.run, "features", inputs, self.reports("features")) as step:
-            encoder = encoders.create(self.config.encoder, device=self.device)
-            regions = encoders.create_regions(self.config.regions, device=self.device)
             extract_features(self.scene, encoder, regions, store, step.report)
+
+    def _create_encoders(self) -> tuple[encoders.Encoder, encoders.Regions]:
+        encoder = encoders.create(self.config.encoder, device=self.device)
+        return encoder, encoders.create_regions(self.config.regions, device=self.device)
 
     def _language(self) -> None:
         run = self.run

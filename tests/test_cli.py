@@ -369,6 +369,40 @@ def test_an_unknown_encoder_leaves_the_gaussians(
     assert (tmp_path / "run" / "gaussians.ply").read_bytes() == ply.read_bytes()
 
 
+def test_an_encoder_that_cannot_be_made_stops_before_the_fit(
+    refused: Callable[..., str], tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splat.pipeline.fit_rgb", lambda *_: pytest.fail("the fit has begun"))
+    options = ("train", tiny_scene, "--out", tmp_path / "run", "--preset", "fast")
+    assert "no --encoder 'oracle'" in refused(*options, "--encoder", "oracle")
+    missing = tmp_path / "no.pth"
+    assert str(missing) in refused(*options, "--encoder", "colour", "--regions", f"sam:vit_b:{missing}")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_an_encoder_that_cannot_be_made_does_not_lock_the_run(
+    dictsplat: Dictsplat, refused: Callable[..., str], tiny_scene: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    options = ("train", tiny_scene, "--out", tmp_path / "run", "--gaussians", tiny_run / "gaussians.ply")
+    assert "no --encoder 'oracle'" in refused(*options, "--encoder", "oracle")
+    code, _, err = dictsplat(*options, "--encoder", "colour")
+    assert code == 0, err
+
+
+def test_a_features_stage_without_a_view_may_change_its_encoder(
+    dictsplat: Dictsplat, spoiled: Path, tiny_scene: Path
+) -> None:
+    record = json.loads((spoiled / "run.json").read_text())
+    features = record["stages"]["features"]
+    features["status"], features["inputs"]["encoder"] = "running", "oracle"
+    write_json(spoiled / "run.json", record)
+    for path in (spoiled / "features").glob("*.npz"):
+        path.unlink()
+    write_json(spoiled / "features" / "features.json", {"version": 1, "encoder": "oracle", "dim": 2, "regions": "x"})
+    code, _, err = dictsplat("train", tiny_scene, "--out", spoiled, "--preset", "fast", "--encoder", "colour")
+    assert code == 0, err
+
+
 def test_a_second_training_in_the_same_folder(refused: Callable[..., str], tiny_scene: Path, tmp_path: Path) -> None:
     with Run.locked(tmp_path / "shared"):
         err = refused("train", tiny_scene, "--out", tmp_path / "shared")

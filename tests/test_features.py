@@ -62,6 +62,11 @@ def store(tmp_path) -> FeatureStore:
     return store
 
 
+def views(store: FeatureStore) -> list[str]:
+    """What files there are, by their names without the suffix."""
+    return sorted(path.stem for path in store.folder.glob("*.npz"))
+
+
 def test_features_come_back_as_they_were(store):
     generator = np.random.default_rng(0)
     ids = generator.integers(-1, 9, (3, 20, 30)).astype(np.int32)
@@ -72,7 +77,8 @@ def test_features_come_back_as_they_were(store):
         np.testing.assert_array_equal(back.region_ids, ids)
         np.testing.assert_array_equal(back.embeddings, embeddings)
         assert (back.region_ids.dtype, back.embeddings.dtype) == (np.int32, np.float16)
-    assert store.names() == sorted(["plain", "a/b c.d", ".hidden", "größe%2F"])
+        assert store.has(name)
+    assert len(views(store)) == 4
     assert (store.encoder, store.dim) == ("mean-colour", 3)
 
 
@@ -112,7 +118,7 @@ def test_missing_features_say_what_to_run(store, tmp_path):
         store.read("other")
     with pytest.raises(InputError, match="holds no features"):
         _ = FeatureStore(tmp_path / "nowhere").encoder
-    assert FeatureStore(tmp_path / "nowhere").names() == []
+    assert FeatureStore(tmp_path / "nowhere").empty
     (store.folder / "features.json").write_text("{")
     with pytest.raises(InputError, match=r"features\.json"):
         _ = store.dim
@@ -122,16 +128,25 @@ def test_missing_features_say_what_to_run(store, tmp_path):
 
 
 def test_a_store_belongs_to_one_encoder(store):
+    store.write("view_1", ViewFeatures(np.zeros((3, 4, 4), np.int32), np.ones((1, 3), np.float16)))
     other = MeanColour()
     other.name = "other"
     with pytest.raises(InputError, match="holds features of mean-colour with quarters regions, not of other"):
         extract_features(scene(), other, Quarters(), store)
 
 
+def test_a_store_without_views_may_change_its_encoder(store):
+    other = MeanColour()
+    other.name = "other"
+    assert store.empty
+    store.describe(other, Quarters())
+    assert store.encoder == "other"
+
+
 def test_extraction_embeds_every_training_view(tmp_path):
     store, reports = FeatureStore(tmp_path), []
     extract_features(scene(), MeanColour(), Quarters(), store, lambda *report: reports.append(report))
-    assert store.names() == ["view_1", "view_2", "view_3", "view_4"]
+    assert views(store) == ["view_1", "view_2", "view_3", "view_4"]
     assert [done for done, _, _ in reports] == [0, 1, 2, 3, 4]
     assert {total for _, total, _ in reports} == {4}
     image = scene().image(2)
@@ -156,11 +171,11 @@ def test_a_view_that_fails_is_named_and_the_others_stay(tmp_path):
     store = FeatureStore(tmp_path)
     with pytest.raises(InputError, match=r"View view_4: The image x\.png cannot be read"):
         extract_features(scene(broken=4), MeanColour(), Quarters(), store)
-    before = set(store.names())
+    before = set(views(store))
     assert "view_4" not in before
     assert "view_1" in before
     extract_features(scene(), MeanColour(), Quarters(), store)
-    assert store.names() == ["view_1", "view_2", "view_3", "view_4"]
+    assert views(store) == ["view_1", "view_2", "view_3", "view_4"]
 
 
 def test_features_do_not_depend_on_the_number_of_threads(tmp_path):
@@ -174,7 +189,7 @@ def test_features_do_not_depend_on_the_number_of_threads(tmp_path):
             store = FeatureStore(tmp_path / str(count))
             extract_features(scene(), MeanColour(), Quarters(), store)
             assert torch.get_num_threads() == count
-            read.append([store.read(name).embeddings for name in store.names()])
+            read.append([store.read(name).embeddings for name in views(store)])
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_array_equal(read[0], read[1])
