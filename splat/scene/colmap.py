@@ -34,14 +34,7 @@ def read(model: Path, scene: Path, report: Report = silent) -> Capture:
         InputError: the model is damaged or empty, a pose or camera is not finite, a camera is not a
             perspective one, or no image file is found.
     """
-    quiet()
-    try:
-        reconstruction = pycolmap.Reconstruction(str(model))
-    except (ValueError, IndexError, RuntimeError, MemoryError) as error:
-        raise InputError(f"The COLMAP model in {model} cannot be read ({_short(error)}).") from error
-    images = sorted((i for i in reconstruction.images.values() if i.has_pose), key=lambda image: image.name)
-    if not images:
-        raise InputError(f"The COLMAP model in {model} holds no image with a pose.")
+    reconstruction, images = _load(model)
     folder = _image_folder(model, scene, [image.name for image in images])
     views = []
     for name, image in zip(view_names([image.name for image in images], model), images, strict=True):
@@ -56,6 +49,30 @@ def read(model: Path, scene: Path, report: Report = silent) -> Capture:
         )
     points, colors = points_of(reconstruction)
     return Capture(views, points=points, point_colors=colors)
+
+
+def image_files(model: Path, scene: Path) -> list[Path]:
+    """The image files of the COLMAP ``model`` that exist, sorted by name.
+
+    Raises:
+        InputError: the model is damaged or empty, or no image file is found.
+    """
+    names = [image.name for image in _load(model)[1]]
+    folder = _image_folder(model, scene, names)
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _load(model: Path) -> tuple[pycolmap.Reconstruction, list[pycolmap.Image]]:
+    """A model and its images with poses, sorted by name."""
+    quiet()
+    try:
+        reconstruction = pycolmap.Reconstruction(str(model))
+    except (ValueError, IndexError, RuntimeError, MemoryError) as error:
+        raise InputError(f"The COLMAP model in {model} cannot be read ({_short(error)}).") from error
+    images = sorted((i for i in reconstruction.images.values() if i.has_pose), key=lambda image: image.name)
+    if not images:
+        raise InputError(f"The COLMAP model in {model} holds no image with a pose.")
+    return reconstruction, images
 
 
 def view_of(image: pycolmap.Image, name: str, path: Path, model: Path) -> View:

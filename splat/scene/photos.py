@@ -45,15 +45,17 @@ def read_folder(folder: Path, cache_dir: Path | None = None, report: Report = si
     Raises:
         InputError: there are no photos, fewer than three can be read, or they do not overlap.
     """
-    for candidate in PHOTO_FOLDERS:
-        files = photo_files(folder / candidate)
-        if files:
-            break
-    else:
+    files = scene_files(folder)
+    if not files:
         raise InputError(
             f"{folder} holds no transforms.json, no COLMAP model and no photos; give one that does."
         )
     return read_photos(files, folder, cache_dir, report)
+
+
+def scene_files(folder: Path) -> list[Path]:
+    """The photos of a scene folder: those of the first of `PHOTO_FOLDERS` that holds any."""
+    return next(filter(None, (photo_files(folder / place) for place in PHOTO_FOLDERS)), [])
 
 
 def photo_files(folder: Path) -> list[Path]:

@@ -109,6 +109,16 @@ def read(path: Path, report: Report = silent) -> Capture:
     return capture
 
 
+def image_files(path: Path) -> list[Path]:
+    """The image files that the transforms.json ``path`` names and that exist, in its order.
+
+    Raises:
+        InputError: the file is not such a file.
+    """
+    found = (_find_image(path.parent, frame.file_path) for frame in _parse(path).frames)
+    return [image for image in found if image is not None]
+
+
 def viewmat(camera_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
     """OpenGL camera-to-world [3|4, 4] as OpenCV world-to-camera [4, 4]; the rotation is made exact."""
     pose = np.eye(4)
