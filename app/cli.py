@@ -132,9 +132,9 @@ def _train_config(given: dict[str, Any], out: Path, resume: bool, device: str) -
 
     given["device"] = device
     if resume:
-        record = Run.open(out).record
-        assert record is not None
-        recorded = TrainConfig.from_json(record.config)
+        run = Run.open(out)
+        assert run.record is not None
+        recorded = TrainConfig.from_json(run.record.config, run.record_path)
         # All stages, whatever part of them was asked for last time.
         return TrainConfig(**{**vars(recorded), "stages": TrainConfig.stages, **given})
     if "scene" not in given:

@@ -46,11 +46,12 @@ def evaluate(
     run = Run.open(folder)
     run.require("rgb")
     assert run.record is not None
-    config = TrainConfig.from_json(run.record.config)
+    config = TrainConfig.from_json(run.record.config, run.record_path)
     source = scene or config.scene
     if not source.exists():
         raise InputError(f"The scene {source} of {folder} is gone; say where it is now with --scene.")
-    with storage_errors(folder):
+    with storage_errors(folder), Run.locked(folder) as run:
+        assert run.record is not None
         loaded = load_scene(
             source, config.scale or 1.0, run.scene_cache_path, reports("scene"), with_points=False
         )

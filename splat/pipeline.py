@@ -69,7 +69,7 @@ class _Training:
         self.config = config
         self.reports = reports
         self.device = pick_device(config.device)
-        self.scale = config.scale or automatic_scale(config.scene)
+        self.scale = config.scale or self._recorded_scale() or automatic_scale(config.scene)
         self.language = LanguageConfig(
             atoms=config.atoms, nonzeros=config.nonzeros, solver=config.solver, seed=config.seed
         )
@@ -79,6 +79,11 @@ class _Training:
             "rgb": {"scale": self.scale, **rgb},
             "features": {"scale": self.scale, "encoder": config.encoder, "regions": config.regions},
         }
+
+    def _recorded_scale(self) -> float | None:
+        """The scale of the training that the run holds, which a new guess must not change."""
+        record = self.run.record
+        return None if record is None else TrainConfig.from_json(record.config, self.run.record_path).scale
 
     def _load_scene(self, with_points: bool) -> Scene:
         report = self.reports("scene")

@@ -1,11 +1,12 @@
 """What a training is asked to do, checked before any work starts."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from encoders.errors import InputError
 from splat.run import STAGES
@@ -66,11 +67,26 @@ class TrainConfig:
         return asdict(self) | paths | {"stages": list(self.stages)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "TrainConfig":
-        """Read what `to_json` wrote."""
-        given = dict(value) | {"scene": Path(value["scene"]), "stages": tuple(value["stages"])}
-        given["gaussians"] = Path(value["gaussians"]) if value["gaussians"] else None
-        return cls(**given)
+    def from_json(cls, value: Mapping[str, Any], source: Path) -> "TrainConfig":
+        """Read what `to_json` wrote into ``source``, a `run.json`.
+
+        Raises:
+            InputError: a key is missing, unknown, or has a value of another type.
+        """
+        unknown = sorted(value.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            raise InputError(
+                f"{source} has an option {unknown[0]!r} that this dictsplat does not know; upgrade dictsplat, "
+                "or train into another --out."
+            )
+        try:
+            return TypeAdapter(cls).validate_python(dict(value))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in ("config", *first["loc"]))
+            raise InputError(
+                f"{source} is damaged ({where}: {first['msg']}); restore it, or train into another --out."
+            ) from error
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

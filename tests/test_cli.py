@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ import encoders
 from app.cli import main
 from encoders.files import write_json, write_png
 from splat.gaussians import load_ply, save_ply
-from splat.run import SCHEMA_VERSION, Run
+from splat.run import SCHEMA_VERSION, STAGES, Run
 from splat.scene import load_cameras
+from splat.train_config import TrainConfig
 
 Result = tuple[int, str, str]
 Dictsplat = Callable[..., Result]
@@ -59,11 +59,9 @@ def refused(dictsplat: Dictsplat) -> Callable[..., str]:
 # --- what commands print and write -------------------------------------------------------------
 
 
-def test_help_is_quick_and_names_every_command() -> None:
-    start = time.perf_counter()
+def test_help_needs_no_torch_and_names_every_command() -> None:
     code = "from app.cli import main; main(['--help'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert time.perf_counter() - start < 5  # it takes 0.3 s; importing torch by accident takes several
     assert result.returncode == 0, result.stderr
     for name in ("demo", "train", "query", "select", "eval", "bench", "doctor"):
         assert name in result.stdout
@@ -463,6 +461,53 @@ def test_folders_that_are_no_run(refused: Callable[..., str], tmp_path: Path) ->
 def spoiled(tiny_run: Path, tmp_path: Path) -> Path:
     """A copy of the tiny run that a test may spoil."""
     return shutil.copytree(tiny_run, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda config: config.pop("scene"), "run.json is damaged (config.scene: Field required)"),
+        (lambda config: config.update(stages=3), "run.json is damaged (config.stages"),
+        (lambda config: config.update(atoms="many"), "run.json is damaged (config.atoms"),
+        (lambda config: config.update(solver="magic"), "run.json is damaged (config.solver"),
+        (lambda config: config.update(sharpness=1), "run.json has an option 'sharpness'"),
+    ],
+)
+def test_a_config_that_is_damaged_or_newer(
+    refused: Callable[..., str], spoiled: Path, tiny_scene: Path, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    record = json.loads((spoiled / "run.json").read_text())
+    change(record["config"])
+    write_json(spoiled / "run.json", record)
+    for command in (
+        ("train", "--out", spoiled, "--resume"),
+        ("train", tiny_scene, "--out", spoiled),
+        ("eval", spoiled),
+    ):
+        assert says in refused(*command)
+
+
+def test_a_config_without_later_options_gets_their_defaults(spoiled: Path) -> None:
+    config = json.loads((spoiled / "run.json").read_text())["config"]
+    del config["seed"], config["gaussians"]
+    read = TrainConfig.from_json(config, spoiled / "run.json")
+    assert (read.seed, read.gaussians, read.scene, read.stages) == (0, None, Path(config["scene"]), STAGES)
+
+
+def test_the_scale_of_a_run_stays_when_the_guess_would_differ(
+    dictsplat: Dictsplat, spoiled: Path, tiny_scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splat.pipeline.automatic_scale", lambda _: 0.5)
+    code, _, err = dictsplat("train", tiny_scene, "--out", spoiled, "--preset", "fast", "--encoder", "colour")
+    assert code == 0, err
+    assert json.loads((spoiled / "run.json").read_text())["config"]["scale"] == 1.0
+
+
+def test_eval_does_not_write_while_a_training_does(refused: Callable[..., str], spoiled: Path) -> None:
+    before = (spoiled / "metrics.json").stat().st_mtime_ns
+    with Run.locked(spoiled):
+        assert "Another dictsplat process" in refused("eval", spoiled)
+    assert (spoiled / "metrics.json").stat().st_mtime_ns == before
 
 
 def test_a_run_from_a_newer_version(refused: Callable[..., str], spoiled: Path, tiny_scene: Path) -> None:
