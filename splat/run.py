@@ -36,7 +36,9 @@ from encoders.files import write_json
 SCHEMA_VERSION = 1
 STAGES = ("rgb", "features", "language")
 
-_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of the system that mean: no room for this file."""
+
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc", "iostream error")
 """torch.save does not say why a write failed; on a file that could be opened it is the disk."""
 
@@ -260,7 +262,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL_DISK:
+        if error.errno in FULL_DISK:
             raise _disk_full(folder, error) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise InputError(
@@ -269,7 +271,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
         raise
     except (SafetensorError, RuntimeError) as error:
         text = str(error)
-        full = any(f"os error {code}" in text for code in _FULL_DISK)
+        full = any(f"os error {code}" in text for code in FULL_DISK)
         if full or any(sign in text for sign in _TORCH_CANNOT_WRITE):
             raise _disk_full(folder, error) from error
         raise

@@ -1,7 +1,6 @@
 """Photos without cameras: structure from motion with pycolmap."""
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from splat.scene.capture import Capture, view_names
 from splat.scene.colmap import points_of, view_of
 from splat.scene.images import IMAGE_SUFFIXES, content_key
 from splat.scene.matching import SEED, extract, likely_pairs, match, quiet
+from splat.scene.scratch import check_room, scratch_folder, write_image
 from splat.scene.undistort import Lens
 
 PHOTO_FOLDERS = (".", "images", "input")
@@ -78,9 +78,9 @@ def read_photos(files: Sequence[Path], source: Path, cache_dir: Path | None, rep
     if kept is not None and kept.is_dir():
         model = pycolmap.Reconstruction(str(kept))
     else:
-        with tempfile.TemporaryDirectory(prefix="dictsplat-") as work:
-            photos = _working_copies(files, Path(work) / "images", source, report)
-            model = _reconstruct(photos, Path(work), source, report)
+        with scratch_folder() as work:
+            photos = _working_copies(files, work / "images", source, report)
+            model = _reconstruct(photos, work, source, report)
         if kept is not None:
             with atomic_folder(kept) as partial:
                 model.write(str(partial))
@@ -139,7 +139,7 @@ def _working_copies(files: Sequence[Path], folder: Path, source: Path, report: R
         camera = f"{width}x{height}" + ("" if focal is None else f"-{focal:.1f}")
         photo = _Photo(files[index], f"{camera}/{index:06d}.png", width, height, focal)
         (folder / camera).mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / photo.copy), image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        write_image(folder / photo.copy, image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
         return photo
 
     photos: list[_Photo] = []
@@ -176,6 +176,7 @@ def _reconstruct(
     """The largest reconstruction that the copies in ``work/images`` allow."""
     database, images, models = work / "features.db", work / "images", work / "models"
     models.mkdir()
+    check_room(work, len(photos))
     report(0, 3, "finding cameras: features")
     trusted = {photo.copy for photo in photos if photo.focal is not None}
     lenses = {photo.copy: photo.lens(simple=len(photos) < MANY) for photo in photos}

@@ -1,6 +1,5 @@
 """Points to start Gaussians from, for scenes whose cameras are known but whose surfaces are not."""
 
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from encoders.files import atomic_path
 from encoders.progress import Report, silent
 from splat.scene.cameras import Camera
 from splat.scene.matching import SEED, extract, match, quiet
+from splat.scene.scratch import check_room, scratch_folder, write_image
 from splat.scene.undistort import Lens
 
 Images = Callable[[int], NDArray[np.uint8]]
@@ -83,8 +83,8 @@ def triangulate(cameras: Sequence[Camera], images: Images, report: Report = sile
     if len(cameras) < 2:
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
     quiet()
-    with tempfile.TemporaryDirectory(prefix="dictsplat-") as work:
-        folder, database = Path(work) / "images", Path(work) / "features.db"
+    with scratch_folder() as work:
+        folder, database = work / "images", work / "features.db"
         folder.mkdir()
         small = [_shrunk(camera) for camera in cameras]
         lenses = {}
@@ -96,9 +96,10 @@ def triangulate(cameras: Sequence[Camera], images: Images, report: Report = sile
             name = (
                 f"{index:06d}.bmp"  # no photo's own name: those may hold spaces, which COLMAP's lists cannot
             )
-            cv2.imwrite(str(folder / name), image[:, :, ::-1])
+            write_image(folder / name, image[:, :, ::-1])
             params = (camera.K[0, 0], camera.K[1, 1], camera.K[0, 2], camera.K[1, 2])
             lenses[name] = Lens("PINHOLE", camera.width, camera.height, tuple(map(float, params)))
+        check_room(work, len(small))
         report(0, 3, "triangulating points: features")
         extract(database, folder, lenses, FEATURES, trusted=lenses)
         report(1, 3, "triangulating points: matches")
@@ -109,7 +110,7 @@ def triangulate(cameras: Sequence[Camera], images: Images, report: Report = sile
             _posed(database, dict(zip(names, small, strict=True))),
             str(database),
             str(folder),
-            work,
+            str(work),
             options=_options(),
         )
         report(3, 3, f"triangulated {model.num_points3D()} points")

@@ -13,6 +13,7 @@ from encoders.progress import Report, silent
 from splat.scene.capture import Capture
 from splat.scene.images import content_key
 from splat.scene.photos import FEWEST, photo_files, read_photos
+from splat.scene.scratch import write_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 
@@ -88,7 +89,7 @@ def sample_frames(path: Path, folder: Path, report: Report = silent, frames: int
 def _write(folder: Path, number: int, frame: NDArray[Any] | None) -> int:
     if frame is None:
         return 0
-    cv2.imwrite(str(folder / f"frame_{number:05d}.jpg"), frame, [cv2.IMWRITE_JPEG_QUALITY, 97])
+    write_image(folder / f"frame_{number:05d}.jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 97])
     return 1
 
 
