@@ -1,5 +1,6 @@
 """Reading images that people really have, and writing files that are never half there."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,19 @@ from encoders.errors import InputError
 
 MAX_PIXELS = 200_000_000
 """Larger images are refused before they are decoded (decompression bombs)."""
+
+
+LONGEST_STEM = 120
+"""Bytes that `short_stem` allows: file systems take 255, some of which suffixes and temporary names need."""
+
+
+def short_stem(stem: str) -> str:
+    """``stem`` itself up to `LONGEST_STEM` bytes; a longer one is cut and ends in a hash of all of it."""
+    content = stem.encode()
+    if len(content) <= LONGEST_STEM:
+        return stem
+    digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+    return f"{content[: LONGEST_STEM - len(digest) - 1].decode(errors='ignore')}-{digest}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from encoders.base import Encoder, Regions
 from encoders.errors import InputError
-from encoders.files import atomic_path, write_json
+from encoders.files import atomic_path, short_stem, write_json
 from encoders.progress import Report, silent
 from splat.scene import Scene
 
@@ -133,7 +133,9 @@ class FeatureStore:
 
     def _path(self, name: str) -> Path:
         # The name may hold characters that a file name must not; a leading dot would hide the file.
-        return self.folder / f"{quote(name, safe=' ').replace('.', '%2E')}.npz"
+        # Quoting makes three bytes of each that is not ASCII.
+        stem = short_stem(quote(name, safe=" ").replace(".", "%2E"))
+        return self.folder / f"{stem}.npz"
 
 
 def extract_features(

@@ -82,6 +82,17 @@ def test_features_come_back_as_they_were(store):
     assert (store.encoder, store.dim) == ("mean-colour", 3)
 
 
+def test_long_names_have_files_of_their_own(store):
+    names = ["写真" * 40 + end for end in ("1", "2")] + ["x" * 251]  # 241 and 251 bytes, as file systems allow
+    for index, name in enumerate(names):
+        assert not store.has(name)
+        store.write(name, ViewFeatures(np.full((3, 2, 2), index, np.int32), np.ones((3, 1), np.float16)))
+    for index, name in enumerate(names):
+        assert store.has(name)
+        assert store.read(name).region_ids.max() == index
+    assert len(views(store)) == len(names)
+
+
 def test_more_regions_than_16_bits_count(store):
     ids = np.full((3, 4, 4), 40_000, np.int32)
     store.write("many", ViewFeatures(ids, np.zeros((40_001, 1), np.float16)))

@@ -303,6 +303,16 @@ def test_the_cache_answers_the_second_time(tmp_path, monkeypatch):
     assert len(straightened) == 4
 
 
+def test_images_with_long_names_are_cached(tmp_path):
+    scene(tmp_path / "data", count=1)
+    name = "ö" * 120  # 240 bytes
+    (tmp_path / "data" / "images" / "00.png").rename(tmp_path / "data" / "images" / f"{name}.png")
+    path = tmp_path / "data" / "transforms.json"
+    path.write_text(path.read_text().replace("00.png", f"{name}.png"), encoding="utf-8")
+    load_scene(tmp_path / "data", scale=0.5, cache_dir=tmp_path / "cache")
+    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
+
+
 def test_the_fingerprint_follows_what_matters(tmp_path):
     content = scene(tmp_path)
     seen = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoders.errors import InputError
-from encoders.files import read_image, write_png
+from encoders.files import read_image, short_stem, write_png
 from encoders.progress import Report, silent
 from splat.scene.cameras import Camera
 from splat.scene.capture import View
@@ -125,7 +125,7 @@ class ImageStore:
         view, camera = self.views[index], self.cameras[index]
         made_of = (CACHE_VERSION, self.content[index], view.lens, view.upright, camera.width, camera.height)
         key = hashlib.blake2b(repr(made_of).encode(), digest_size=8).hexdigest()
-        return self.cache_dir / "images" / f"{view.name}-{key}.png"
+        return self.cache_dir / "images" / f"{short_stem(view.name)}-{key}.png"
 
     def prepare(self, report: Report = silent) -> None:
         """Compute what the cache lacks, and find unreadable images now and not in the middle of a fit."""
