@@ -15,8 +15,13 @@ MARK = (255, 64, 64)
 def heat_map(relevancy: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Relevancy float32 [H, W] in 0..1 as a picture uint8 [H, W, 3], stretched to its own range."""
     low, high = float(relevancy.min()), float(relevancy.max())
-    grey = np.round((relevancy - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB), np.uint8)
+    return coloured((relevancy - low) / max(high - low, 1e-9), cv2.COLORMAP_TURBO)
+
+
+def coloured(values: NDArray[np.floating], colormap: int) -> NDArray[np.uint8]:
+    """Values 0..1 [H, W] through one of OpenCV's colour maps to uint8 RGB [H, W, 3]."""
+    levels = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(levels, colormap), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def overlay(picture: NDArray[np.uint8], mask: NDArray[np.bool_], point: tuple[int, int]) -> NDArray[np.uint8]:

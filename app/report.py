@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from app.pictures import coloured, heat_map
 from encoders.files import atomic_path
 from splat.codes import LEVELS
 from splat.evaluate import QueryScore, Renderer, ViewScore
@@ -95,7 +96,7 @@ class Pictures:
         if len(self.views) >= self.config.max_views:
             return
         difference = np.abs(score.rendered.astype(np.float32) - score.truth).mean(axis=2)
-        error = _coloured(np.clip(difference / 255 * ERROR_GAIN, 0, 1), cv2.COLORMAP_INFERNO)
+        error = coloured(np.clip(difference / 255 * ERROR_GAIN, 0, 1), cv2.COLORMAP_INFERNO)
         pictures = (self._uri(picture) for picture in (score.rendered, score.truth, error))
         self.views.append(ViewTile(score.camera.name, score.psnr, score.ssim, *pictures))
 
@@ -225,9 +226,7 @@ def _query_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _heat(relevancy: np.ndarray, grey: np.ndarray) -> np.ndarray:
     """A relevancy map, stretched to its own range, over the dimmed view. uint8 [H, W, 3]"""
-    low, high = float(relevancy.min()), float(relevancy.max())
-    heat = _coloured((relevancy - low) / max(high - low, 1e-9), cv2.COLORMAP_TURBO)
-    return cv2.addWeighted(heat, 0.7, grey, 0.3, 0)
+    return cv2.addWeighted(heat_map(relevancy), 0.7, grey, 0.3, 0)
 
 
 def _comparison(score: QueryScore, grey: np.ndarray) -> np.ndarray:
@@ -244,12 +243,6 @@ def _comparison(score: QueryScore, grey: np.ndarray) -> np.ndarray:
     cv2.circle(drawn, (int(x), int(y)), 6 * stroke, (0, 0, 0), -1, cv2.LINE_AA)
     cv2.circle(drawn, (int(x), int(y)), 4 * stroke, (255, 255, 255), -1, cv2.LINE_AA)
     return drawn
-
-
-def _coloured(values: np.ndarray, colormap: int) -> np.ndarray:
-    """Values 0..1 [H, W] through one of OpenCV's colour maps to uint8 RGB [H, W, 3]."""
-    levels = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(levels, colormap), cv2.COLOR_BGR2RGB)
 
 
 def _hex(colour: tuple[int, int, int]) -> str:
