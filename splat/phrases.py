@@ -6,11 +6,12 @@ import torch
 
 from encoders.base import Encoder
 from encoders.errors import InputError
+from encoders.text_prompts import NEGATIVES
 from splat.codes import LEVELS, LanguageField
 from splat.gaussians import Gaussians
 
-DEFAULT_NEGATIVES = ("object", "things", "stuff", "texture")
-"""What a phrase must be likelier than (LERF, section 3.3)."""
+DEFAULT_NEGATIVES = NEGATIVES
+"""What a phrase must be likelier than unless something else is given: LERF's four."""
 
 TEMPERATURE = 10.0
 """Similarities are multiplied by it before the softmax (LERF, section 3.3)."""
