@@ -89,13 +89,13 @@ class CodeTile {
 
     // Once per splat and tile, while its weights are at hand; up to four bands use it. Level-major.
     void decode(int64_t entry) {
-        Nonzero* nonzero = decoded_.get() + decoded_count_;
+        Nonzero* nonzero = decoded_.get() + static_cast<int64_t>(decoded_count_) * codes_.levels * codes_.nonzeros;
         int first_channel = 0;
         for (int level = 0; level < codes_.levels; ++level, first_channel += codes_.atoms)
-            for (int k = 0; k < codes_.nonzeros; ++k, ++entry, nonzero += kDecoded) {
+            for (int k = 0; k < codes_.nonzeros; ++k, ++entry) {
                 const int channel = first_channel + codes_.indices[entry];
                 if (!used_[channel]) clear(channel);
-                *nonzero = {channel * kBandRows, codes_.weights[entry]};
+                *nonzero++ = {channel * kBandRows, codes_.weights[entry]};
             }
     }
 
@@ -111,8 +111,8 @@ class CodeTile {
         for (int level = 0; level < codes_.levels; ++level)
             for (int i = 0; i < queue.count; ++i) {
                 const Row w0 = queue.weight[i][0], w1 = queue.weight[i][1], w2 = queue.weight[i][2], w3 = queue.weight[i][3];
-                const Nonzero* nonzero = decoded_.get() + static_cast<int64_t>(level) * codes_.nonzeros * kDecoded + queue.code[i];
-                for (int k = 0; k < codes_.nonzeros; ++k, nonzero += kDecoded) {
+                const Nonzero* nonzero = decoded_.get() + (static_cast<int64_t>(queue.code[i]) * codes_.levels + level) * codes_.nonzeros;
+                for (int k = 0; k < codes_.nonzeros; ++k, ++nonzero) {
                     Row* sum = sums + nonzero->offset;
                     const float value = nonzero->value;
                     sum[0] += w0 * value;
@@ -136,7 +136,7 @@ class CodeTile {
     Row* rows_;
     Queue* queues_;
     std::unique_ptr<uint8_t[]> used_;
-    std::unique_ptr<Nonzero[]> decoded_;     // [levels * nonzeros][kDecoded]
+    std::unique_ptr<Nonzero[]> decoded_;     // [kDecoded][levels * nonzeros]
     int decoded_count_ = 0;
 };
 
