@@ -205,6 +205,22 @@ class Run:
         if not self.cameras_path.is_file():
             raise InputError(f"{self.cameras_path} is missing; run: dictsplat train --out {self.folder} --resume")
 
+    def check_language(self) -> None:
+        """Check that the language codes were fitted to the Gaussians that the run has now.
+
+        Raises:
+            InputError: the Gaussians were replaced after the language stage.
+        """
+        rgb, language = self.stage("rgb"), self.stage("language")
+        known = rgb.stats.get("digest") if rgb else None
+        fitted = language.inputs.get("gaussians") if language else known
+        # The record is quick to ask; a file that the rgb stage has not seen yet may still be the right one.
+        if known not in (None, fitted) and file_digest(self.gaussians_path) != fitted:
+            raise InputError(
+                f"{self.language_path} was fitted to other Gaussians than {self.gaussians_path} holds; "
+                f"run the language stage again with: dictsplat train --out {self.folder} --resume"
+            )
+
     def _known(self) -> RunRecord:
         assert self.record is not None, "begin() comes first"
         return self.record

@@ -88,9 +88,20 @@ def _score_language(
     if folder is None:
         return {}
     field = LanguageField.load(run.language_path)
-    if len(field) != len(gaussians):
-        return {}
     watch = pictures.add_query if pictures else None
+    try:
+        run.check_language()
+        if len(field) != len(gaussians):
+            raise InputError(
+                f"{run.language_path} codes for {len(field)} Gaussians but {run.gaussians_path} has "
+                f"{len(gaussians)}; run the language stage again."
+            )
+    except InputError as error:
+        if labels is not None:
+            raise
+        # The other scores are still right, and whoever trains stage by stage gets here with old codes.
+        report(1, 1, f"answers are not scored: {error}")
+        return {}
     encoder = encoders.create(field.encoder, device=device)
     try:
         return evaluate_language(gaussians, field, scene.cameras, folder, encoder, report, watch)

@@ -37,6 +37,7 @@ class Trained:
         """
         run = Run.open(folder)
         run.require("rgb", "language")
+        run.check_language()
         gaussians = load_ply(run.gaussians_path)
         field = LanguageField.load(run.language_path)
         if len(gaussians) != len(field):

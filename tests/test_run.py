@@ -90,6 +90,22 @@ def test_folders_that_are_no_run_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_codes_belong_to_the_gaussians_they_were_fitted_to(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    run.gaussians_path.write_bytes(b"new")
+    new = file_digest(run.gaussians_path)
+    run.check_language()  # nothing is known
+    run.mark("rgb", "done", {}, 1.0, {"digest": "old"})
+    run.mark("language", "done", {"gaussians": "old"}, 1.0)
+    run.check_language()
+    run.mark("language", "done", {"gaussians": new}, 1.0)
+    run.check_language()  # the file was replaced, and the codes are the new file's
+    run.mark("rgb", "done", {}, 1.0, {"digest": new})
+    run.mark("language", "done", {"gaussians": "old"}, 1.0)
+    with pytest.raises(InputError, match=r"other Gaussians than .*; run the language stage again with"):
+        run.check_language()
+
+
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     hold = (
         "import sys, pathlib; from splat.run import Run\n"
