@@ -18,6 +18,7 @@ from splat.features import FeatureStore, extract_features
 from splat.fit_language import LanguageConfig, fit_language
 from splat.fit_rgb import RgbConfig, fit_rgb
 from splat.gaussians import load_ply, save_ply
+from splat.image_metrics import WINDOW
 from splat.run import STAGES, Run, file_digest, storage_errors
 from splat.scene import Scene, load_scene, save_cameras
 from splat.scene.scale import automatic_scale
@@ -74,6 +75,7 @@ class _Training:
             atoms=config.atoms, nonzeros=config.nonzeros, solver=config.solver, seed=config.seed
         )
         self.scene = self._load_scene(with_points="rgb" in config.stages and not self._has_gaussians())
+        self._refuse_views_too_small_to_score()
         rgb = {"preset": config.preset, "seed": config.seed}
         self.inputs: dict[str, dict[str, Any]] = {
             "rgb": {"scale": self.scale, **rgb},
@@ -90,6 +92,14 @@ class _Training:
         scene = load_scene(self.config.scene, self.scale, self.run.scene_cache_path, report, with_points)
         report(1, 1, f"{len(scene.train)} views to train on, {len(scene.test)} held out")
         return scene
+
+    def _refuse_views_too_small_to_score(self) -> None:
+        for camera in (self.scene.cameras[i] for i in self.scene.test):
+            if min(camera.width, camera.height) < WINDOW:
+                raise InputError(
+                    f"The held-out view {camera.name} has {camera.width} x {camera.height} pixels at --scale "
+                    f"{self.scale:g}, and scoring takes at least {WINDOW} x {WINDOW}; use a larger --scale or photos."
+                )
 
     def _has_gaussians(self) -> bool:
         stage = self.run.stage("rgb")

@@ -296,6 +296,15 @@ def test_an_image_that_is_empty(refused: Callable[..., str], scene: Path, tmp_pa
     assert "train_003.png" in refused("train", scene, "--out", tmp_path / "run", "--encoder", "colour")
 
 
+def test_views_too_small_to_score_stop_before_the_fit(
+    refused: Callable[..., str], tiny_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splat.pipeline.fit_rgb", lambda *_: pytest.fail("the fit has begun"))
+    options = ("--encoder", "colour", "--preset", "fast", "--scale", "0.14")
+    err = refused("train", tiny_scene, "--out", tmp_path / "run", *options)
+    assert "test_000 has 13 x 10 pixels at --scale 0.14, and scoring takes at least 11 x 11" in err
+
+
 def test_an_image_of_another_size(refused: Callable[..., str], scene: Path, tmp_path: Path) -> None:
     write_png(scene / "images" / "train_003.png", np.zeros((50, 96, 3), np.uint8))
     err = refused("train", scene, "--out", tmp_path / "run")
@@ -545,6 +554,26 @@ def test_codes_of_other_gaussians(refused: Callable[..., str], spoiled: Path) ->
     gaussians = load_ply(spoiled / "gaussians.ply")
     save_ply(spoiled / "gaussians.ply", gaussians.subset(torch.arange(50)))
     assert "has 50 Gaussians but" in refused("query", spoiled, "red")
+
+
+def test_codes_of_as_many_other_gaussians(
+    dictsplat: Dictsplat, refused: Callable[..., str], spoiled: Path, tiny_scene: Path
+) -> None:
+    gaussians = load_ply(spoiled / "gaussians.ply")
+    save_ply(spoiled / "gaussians.ply", gaussians.subset(torch.arange(len(gaussians)).flip(0)))
+    options = ("train", tiny_scene, "--out", spoiled, "--preset", "fast", "--encoder", "colour")
+    code, out, err = dictsplat(*options, "--stages", "rgb")
+    assert code == 0, err
+    assert "answers are not scored" in " ".join((out + err).split())
+    assert "miou" not in json.loads((spoiled / "metrics.json").read_text())
+    for command in (
+        ("query", spoiled, "red"),
+        ("select", spoiled, "red", "--out", spoiled / "red.ply"),
+        ("eval", spoiled, "--labels", tiny_scene / "labels"),
+    ):
+        assert "was fitted to other Gaussians" in refused(*command)
+    assert dictsplat("train", "--out", spoiled, "--resume")[0] == 0
+    assert dictsplat("query", spoiled, "red", "--json")[0] == 0
 
 
 def test_another_preset_or_scene_is_refused(
