@@ -160,9 +160,11 @@ static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, cons
     expect(weights, "weights", static_cast<int64_t>(indices.size()));
     if (levels <= 0 || atoms <= 0 || atoms > 256 || per % levels != 0)
         throw std::invalid_argument("indices must be [N, levels, nonzeros] with at most 256 atoms");
+    const uint8_t* const values = indices.data();       // hoisted: the accessors hinder vectorisation
+    const int64_t size = per * s.count;
     uint8_t highest = 0;
-    for (size_t i = 0; i < indices.size(); ++i) highest = std::max(highest, indices.data()[i]);
-    if (indices.size() && highest >= atoms)
+    for (int64_t i = 0; i < size; ++i) highest = std::max(highest, values[i]);
+    if (size && highest >= atoms)
         throw std::invalid_argument("a code index is " + std::to_string(highest) + ", but there are only " +
                                     std::to_string(atoms) + " atoms");
     return {indices.data(), weights.data(), s.count, levels, static_cast<int>(per / levels), atoms};
