@@ -105,9 +105,7 @@ class _Scene:
         )  # fmt: skip
 
     def _leaves(self) -> tuple[Geometry, Tensor]:
-        means, quats, scales, opacities, sh = (
-            tensor.clone().requires_grad_() for tensor in (*self.geometry, self.sh)
-        )
+        means, quats, scales, opacities, sh = (tensor.clone().requires_grad_() for tensor in (*self.geometry, self.sh))
         return (means, quats, scales, opacities), sh
 
     def rgb_training_step(self) -> None:
@@ -192,9 +190,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 _ROWS = {

@@ -54,23 +54,16 @@ def materialised_query(
     levels, atoms, _ = dictionary.shape
     codes, _ = rasterize_codes(*geometry, indices, weights, viewmats, Ks, width, height, atoms=atoms, out=out)
     per_level = codes.flatten(0, 2).unflatten(-1, (levels, atoms))
-    maps = [
-        relevancy_of_features(per_level[:, level] @ dictionary[level], texts, phrases)
-        for level in range(levels)
-    ]
+    maps = [relevancy_of_features(per_level[:, level] @ dictionary[level], texts, phrases) for level in range(levels)]
     return torch.stack(maps, dim=1).unflatten(-1, (height, width))
 
 
-def torch_rasterize_rgb(
-    geometry: Geometry, sh: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int
-) -> Tensor:
+def torch_rasterize_rgb(geometry: Geometry, sh: Tensor, viewmat: Tensor, K: Tensor, width: int, height: int) -> Tensor:
     """The straightforward differentiable renderer: gsplat's torch projection, then each tile as one dense
     [256 pixels, its Gaussians] block of tensors. Returns [H, W, 3]."""
     means, quats, scales, opacities = geometry
     covars, _ = _quat_scale_to_covar_preci(quats, scales, True, False)
-    radii, means2d, depths, conics, _ = _fully_fused_projection(
-        means, covars, viewmat[None], K[None], width, height
-    )
+    radii, means2d, depths, conics, _ = _fully_fused_projection(means, covars, viewmat[None], K[None], width, height)
     radii, means2d, depths, conics = radii[0], means2d[0], depths[0], conics[0]
     center = -viewmat[:3, :3].T @ viewmat[:3, 3]
     colors = (_spherical_harmonics(3, means - center, sh) + 0.5).clamp(min=0.0)
@@ -83,8 +76,7 @@ def torch_rasterize_rgb(
         row = []
         for x in range(0, width, TILE):
             ids = in_row[
-                (means2d[in_row, 0] + radii[in_row, 0] > x)
-                & (means2d[in_row, 0] - radii[in_row, 0] < x + TILE)
+                (means2d[in_row, 0] + radii[in_row, 0] > x) & (means2d[in_row, 0] - radii[in_row, 0] < x + TILE)
             ]
             ys, xs = torch.meshgrid(
                 torch.arange(y, min(y + TILE, height)) + 0.5,
@@ -94,9 +86,7 @@ def torch_rasterize_rgb(
             dx = means2d[ids, 0] - xs.reshape(-1, 1)
             dy = means2d[ids, 1] - ys.reshape(-1, 1)
             a, b, c = conics[ids].unbind(-1)
-            alpha = (opacities[ids] * torch.exp(-(0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy))).clamp(
-                max=0.999
-            )
+            alpha = (opacities[ids] * torch.exp(-(0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy))).clamp(max=0.999)
             alpha = torch.where(alpha >= 1.0 / 255.0, alpha, 0.0)
             after = torch.cumprod(1.0 - alpha, dim=1)
             before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)

@@ -121,8 +121,7 @@ def read_image(path: Path, upright: bool = True) -> np.ndarray:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
-                    f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; "
-                    "shrink it first."
+                    f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; shrink it first."
                 )
             image.load()
             turned = _turned(image) if upright else image

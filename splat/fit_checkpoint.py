@@ -33,9 +33,7 @@ def save_checkpoint(
         tensors[f"param.{name}"] = param.detach().contiguous()
         for key, value in optimizers[name].state[param].items():
             tensors[f"adam.{name}.{key}"] = value.detach().contiguous()
-    tensors |= {
-        f"state.{key}": value.contiguous() for key, value in state.items() if isinstance(value, Tensor)
-    }
+    tensors |= {f"state.{key}": value.contiguous() for key, value in state.items() if isinstance(value, Tensor)}
     metadata = {"version": VERSION, "identity": identity, "step": json.dumps(step)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
@@ -71,9 +69,7 @@ def load_checkpoint(
         params[name] = torch.nn.Parameter(tensors[f"param.{name}"])
         optimizer.param_groups[0]["params"] = [params[name]]
         prefix = f"adam.{name}."
-        moments = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-        }
+        moments = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if moments:
             optimizer.state[params[name]] = moments
     state |= {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}

@@ -44,9 +44,7 @@ def initial_gaussians(points: np.ndarray, colors: np.ndarray, opacity: float) ->
         opacity: in 0..1.
     """
     if len(points) < MIN_POINTS:
-        raise InputError(
-            f"The scene has {len(points)} points to start from; at least {MIN_POINTS} are needed."
-        )
+        raise InputError(f"The scene has {len(points)} points to start from; at least {MIN_POINTS} are needed.")
     distances, _ = cKDTree(points).query(points, k=4)
     width = np.sqrt(np.clip((distances[:, 1:] ** 2).mean(axis=1), 1e-7, None))
     count = len(points)
@@ -106,9 +104,7 @@ class _Fit:
             "sh0": config.lr_sh,
             "shN": config.lr_sh / 20.0,
         }
-        params = torch.nn.ParameterDict(
-            {k: torch.nn.Parameter(v.clone().contiguous()) for k, v in values.items()}
-        )
+        params = torch.nn.ParameterDict({k: torch.nn.Parameter(v.clone().contiguous()) for k, v in values.items()})
         optimizers: dict[str, torch.optim.Optimizer] = {
             k: torch.optim.Adam([{"params": p, "lr": rates[k], "name": k}], eps=1e-15, fused=True)
             for k, p in params.items()
@@ -117,9 +113,7 @@ class _Fit:
 
     def gaussians(self) -> Gaussians:
         p = {name: value.detach() for name, value in self.params.items()}
-        return Gaussians(
-            p["means"], p["quats"], p["scales"], p["opacities"], torch.cat([p["sh0"], p["shN"]], dim=1)
-        )
+        return Gaussians(p["means"], p["quats"], p["scales"], p["opacities"], torch.cat([p["sh0"], p["shN"]], dim=1))
 
     def render(
         self, viewmats: Tensor, Ks: Tensor, width: int, height: int, degree: int
@@ -186,9 +180,7 @@ def fit_rgb(
     strategy.check_sanity(fit.params, fit.optimizers)
     # 3DGS widens the camera radius by 10 % once more for the densification thresholds; `extent` has it already.
     state = (
-        strategy.initialize_state(scene_scale=extent)
-        if config.strategy == "default"
-        else strategy.initialize_state()
+        strategy.initialize_state(scene_scale=extent) if config.strategy == "default" else strategy.initialize_state()
     )
     checkpoint = checkpoint_dir / "rgb.safetensors"
     identity = f"{config!r} {scene.fingerprint} {len(scene.points)}"
@@ -219,9 +211,7 @@ def fit_rgb(
         recent = [*recent[-49:], (loss.item(), -10.0 * math.log10(max(error, 1e-10)))]
         mean_loss, mean_psnr = np.mean(recent, axis=0)
         count = len(fit.params["means"])
-        report(
-            step + 1, config.iterations, f"loss {mean_loss:.4f}  PSNR {mean_psnr:.1f} dB  {count:,} Gaussians"
-        )
+        report(step + 1, config.iterations, f"loss {mean_loss:.4f}  PSNR {mean_psnr:.1f} dB  {count:,} Gaussians")
         if time.monotonic() - saved > config.checkpoint_seconds:
             save_checkpoint(checkpoint, identity, step + 1, fit.params, fit.optimizers, state)
             saved = time.monotonic()

@@ -108,14 +108,10 @@ def load_ply(path: Path) -> Gaussians:
         )
     rest_count = sum(name.startswith("f_rest_") for name in names)
     if rest_count not in (0, 9, 24, 45):
-        raise InputError(
-            f"{path} has {rest_count} f_rest properties; spherical harmonics have 0, 9, 24 or 45 of them."
-        )
+        raise InputError(f"{path} has {rest_count} f_rest properties; spherical harmonics have 0, 9, 24 or 45 of them.")
 
     def columns(*wanted: str) -> Tensor:
-        return torch.from_numpy(
-            np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=-1)
-        )
+        return torch.from_numpy(np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=-1))
 
     count = len(vertices)
     sh = torch.zeros(count, SH_BASES, 3)

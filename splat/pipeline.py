@@ -172,9 +172,7 @@ class _Training:
     def _copy_gaussians(self, source: Path) -> None:
         stage, path = self.run.stage("rgb"), self.run.gaussians_path
         if stage is not None and "digest" not in stage.inputs:
-            raise InputError(
-                f"{self.run.folder} trains its own Gaussians; choose another --out for {source}."
-            )
+            raise InputError(f"{self.run.folder} trains its own Gaussians; choose another --out for {source}.")
         if path.is_file() and file_digest(path) == file_digest(source):
             return
         load_ply(source)

@@ -46,9 +46,7 @@ class _View:
 
 def _plain(tensor: Tensor, *shape: int) -> Tensor:
     """``tensor`` as a detached contiguous float32 CPU tensor; -1 in ``shape`` matches any size."""
-    if tensor.ndim != len(shape) or any(
-        want not in (-1, have) for want, have in zip(shape, tensor.shape, strict=True)
-    ):
+    if tensor.ndim != len(shape) or any(want not in (-1, have) for want, have in zip(shape, tensor.shape, strict=True)):
         raise ValueError(f"expected a tensor of shape {list(shape)}, got {list(tensor.shape)}")
     return tensor.detach().to("cpu", torch.float32).contiguous()
 
@@ -61,9 +59,7 @@ class _Project(torch.autograd.Function):
     """Gaussians to image ellipses: means2d [C, N, 2], depths [C, N], conics [C, N, 3], radii [C, N, 2]."""
 
     @staticmethod
-    def forward(
-        ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor | None, view: _View
-    ) -> Any:
+    def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor | None, view: _View) -> Any:
         count = len(means)
         shapes = (_plain(means, -1, 3), _plain(quats, count, 4), _plain(scales, count, 3))
         radii = torch.empty(view.cameras, count, 2, dtype=torch.int32)
@@ -184,9 +180,7 @@ class _Codes(torch.autograd.Function):
         return v_weights.sum(0), None, None, None, None
 
 
-def _splats(
-    radii: Tensor, means2d: Tensor, depths: Tensor, conics: Tensor, opacities: Tensor, view: _View
-) -> Any:
+def _splats(radii: Tensor, means2d: Tensor, depths: Tensor, conics: Tensor, opacities: Tensor, view: _View) -> Any:
     """Native tile lists and packed ellipses."""
     return _native.Splats(
         radii, means2d.detach(), depths.detach(), conics.detach(), _plain(opacities, radii.shape[1]),

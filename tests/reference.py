@@ -14,9 +14,7 @@ def project(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """radii, means2d, depths, conics of one camera."""
     covars, _ = _quat_scale_to_covar_preci(quats, scales, True, False)
-    radii, means2d, depths, conics, _ = _fully_fused_projection(
-        means, covars, viewmat[None], K[None], width, height
-    )
+    radii, means2d, depths, conics, _ = _fully_fused_projection(means, covars, viewmat[None], K[None], width, height)
     return radii[0], means2d[0], depths[0], conics[0]
 
 
@@ -71,9 +69,7 @@ def random_scene(count: int, seed: int, dtype: torch.dtype = torch.float32) -> d
     }
 
 
-def camera(
-    angle: float, width: int, height: int, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
+def camera(angle: float, width: int, height: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """A world-to-camera matrix turned by ``angle`` about y and shifted, and intrinsics off centre."""
     cos, sin = torch.cos(torch.tensor(angle)), torch.sin(torch.tensor(angle))
     viewmat = torch.eye(4, dtype=dtype)

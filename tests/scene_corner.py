@@ -55,12 +55,8 @@ def render(viewmat: np.ndarray) -> np.ndarray:
         to_image = scale @ K @ (viewmat[:3, :3] @ corners + np.outer(viewmat[:3, 3], [0.0, 0.0, 1.0]))
         centres = np.linalg.inv(HALF_PIXEL) @ to_image @ HALF_PIXEL
         size = (WIDTH * 2, HEIGHT * 2)
-        cover = cv2.warpPerspective(
-            np.full((side, side), 255, np.uint8), centres, size, flags=cv2.INTER_NEAREST
-        )
-        image[cover > 0] = cv2.warpPerspective(texture, centres, size, borderMode=cv2.BORDER_REPLICATE)[
-            cover > 0
-        ]
+        cover = cv2.warpPerspective(np.full((side, side), 255, np.uint8), centres, size, flags=cv2.INTER_NEAREST)
+        image[cover > 0] = cv2.warpPerspective(texture, centres, size, borderMode=cv2.BORDER_REPLICATE)[cover > 0]
     return cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 

@@ -47,9 +47,7 @@ def test_forward_and_gradients_agree_with_float64_autograd(degree: int) -> None:
     ours = {k: v.requires_grad_() for k, v in reference.random_scene(150, seed=degree).items()}
     truth = {k: v.detach().double().requires_grad_() for k, v in ours.items()}
     viewmats, Ks = cameras(2)
-    rgb, depth, alphas, _ = rasterize_rgb(
-        *(ours[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, sh_degree=degree
-    )
+    rgb, depth, alphas, _ = rasterize_rgb(*(ours[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, sh_degree=degree)
     image = torch.cat([rgb, depth, alphas], dim=-1)
     expected = reference_render(truth, viewmats, Ks, degree)
     assert float(alphas.detach().max()) > 0.95
@@ -81,8 +79,7 @@ def test_gradient_is_the_slope_of_the_render() -> None:
 
     def loss(values: dict[str, Tensor]) -> Tensor:
         return (
-            (rasterize_rgb(*(values[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT)[0] - target).double()
-            ** 2
+            (rasterize_rgb(*(values[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT)[0] - target).double() ** 2
         ).sum()
 
     for name in NAMES:
@@ -105,9 +102,7 @@ def test_projection_agrees_with_gsplat() -> None:
         scene["means"], scene["quats"], scene["scales"], None, _view(viewmats, Ks, WIDTH, HEIGHT)
     )
     for c in range(3):
-        expected = reference.project(
-            scene["means"], scene["quats"], scene["scales"], viewmats[c], Ks[c], WIDTH, HEIGHT
-        )
+        expected = reference.project(scene["means"], scene["quats"], scene["scales"], viewmats[c], Ks[c], WIDTH, HEIGHT)
         visible = expected[0][:, 0] > 0
         assert 50 < int(visible.sum()) < 400
         # The square is rounded up to whole pixels: one pixel more or less where it falls on the integer.
@@ -123,9 +118,7 @@ def test_tile_lists_equal_gsplats() -> None:
     scene["means"][7] = scene["means"][8]  # equal depths keep the order of the indices
     viewmats, Ks = cameras(2)
     view = _view(viewmats, Ks, WIDTH, HEIGHT)
-    means2d, depths, conics, radii = _Project.apply(
-        scene["means"], scene["quats"], scene["scales"], None, view
-    )
+    means2d, depths, conics, radii = _Project.apply(scene["means"], scene["quats"], scene["scales"], None, view)
     splats = _native.Splats(radii, means2d, depths, conics, scene["opacities"], 2, WIDTH, HEIGHT)
     tiles_x, tiles_y = -(-WIDTH // 16), -(-HEIGHT // 16)
     _, isect_ids, flatten_ids = _isect_tiles(means2d, radii, depths, 16, tiles_x, tiles_y, sort=False)
@@ -161,9 +154,7 @@ def test_codes_and_their_gradient_equal_dense_splatting(levels: int, nonzeros: i
     viewmats, Ks = cameras(2)
     indices, weights = random_codes(150, levels, nonzeros, atoms)
     weights.requires_grad_()
-    codes, alphas = rasterize_codes(
-        *geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT, atoms=atoms
-    )
+    codes, alphas = rasterize_codes(*geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT, atoms=atoms)
     double = [value.double() for value in geometry(scene)]
     blending = [
         reference.blending_weights(*double, v, k, WIDTH, HEIGHT)
@@ -215,8 +206,7 @@ def test_relevancy_equals_the_materialised_features(phrases: int, negatives: int
         torch.randn(levels, atoms, dim, generator=g, dtype=torch.float64), dim=-1
     )
     texts = torch.nn.functional.normalize(
-        dictionary.mean(1)[0]
-        + 0.05 * torch.randn(phrases + negatives, dim, generator=g, dtype=torch.float64),
+        dictionary.mean(1)[0] + 0.05 * torch.randn(phrases + negatives, dim, generator=g, dtype=torch.float64),
         dim=-1,
     )
     scores = torch.einsum("lad,td->lta", dictionary, texts)
@@ -242,9 +232,7 @@ def test_relevancy_equals_the_materialised_features(phrases: int, negatives: int
 def test_empty_scene_and_broken_gaussians_render_nothing() -> None:
     viewmats, Ks = cameras(1)
     empty = {k: v[:0] for k, v in reference.random_scene(1, seed=0).items()}
-    rgb, _, alphas, _ = rasterize_rgb(
-        *(empty[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, background=torch.ones(3)
-    )
+    rgb, _, alphas, _ = rasterize_rgb(*(empty[n] for n in NAMES), viewmats, Ks, WIDTH, HEIGHT, background=torch.ones(3))
     assert torch.equal(rgb, torch.ones_like(rgb))
     assert float(alphas.abs().max()) == 0.0
     scene = reference.random_scene(4, seed=0)
@@ -263,9 +251,7 @@ def test_shapes_and_indices_are_checked() -> None:
     viewmats, Ks = cameras(1)
     indices, weights = random_codes(5, 3, 4, 64)
     with pytest.raises(ValueError, match="expected a tensor of shape"):
-        rasterize_rgb(
-            scene["means"], scene["quats"][:4], *(scene[n] for n in NAMES[2:]), viewmats, Ks, WIDTH, HEIGHT
-        )
+        rasterize_rgb(scene["means"], scene["quats"][:4], *(scene[n] for n in NAMES[2:]), viewmats, Ks, WIDTH, HEIGHT)
     with pytest.raises(ValueError, match="indices must be uint8"):
         rasterize_codes(*geometry(scene), indices.long(), weights, viewmats, Ks, WIDTH, HEIGHT)
     wide = torch.zeros(1, HEIGHT, WIDTH, 192, dtype=torch.float64)

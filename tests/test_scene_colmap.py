@@ -57,9 +57,7 @@ def test_text_and_binary_models_are_read_wherever_they_lie(tmp_path, place, kind
     assert [camera.name for camera in scene.cameras] == ["1", "2", "3"]
     np.testing.assert_array_equal(first.K, [[40, 0, 15], [0, 41, 13], [0, 0, 1]])
     # A quarter turn about y takes x to -z and z to x.
-    np.testing.assert_allclose(
-        first.viewmat, [[0, 0, 1, 1], [0, 1, 0, 2], [-1, 0, 0, 3], [0, 0, 0, 1]], atol=1e-12
-    )
+    np.testing.assert_allclose(first.viewmat, [[0, 0, 1, 1], [0, 1, 0, 2], [-1, 0, 0, 3], [0, 0, 0, 1]], atol=1e-12)
     np.testing.assert_allclose(third.center, [-0.5, 0, -5], atol=1e-12)
     assert (second.width, second.height) == (64, 48)
     assert scene.image(1).shape == (48, 64, 3)
@@ -135,9 +133,7 @@ def test_every_projection_of_a_colmap_model_agrees_with_our_cameras(tmp_path):
     for camera, image in zip(scene.cameras, sorted(model.images.values(), key=lambda i: i.name), strict=True):
         for observed in image.points2D:
             if observed.has_point3D():
-                pixel = (
-                    camera.K @ (camera.viewmat @ np.append(model.points3D[observed.point3D_id].xyz, 1.0))[:3]
-                )
+                pixel = camera.K @ (camera.viewmat @ np.append(model.points3D[observed.point3D_id].xyz, 1.0))[:3]
                 np.testing.assert_allclose(pixel[:2] / pixel[2], observed.xy / 2, atol=1e-4)
                 checked += 1
     assert checked > 100

@@ -152,9 +152,7 @@ def test_cameras_side_by_side_are_random_points_in_front(corner):
         viewmat = np.eye(4)
         viewmat[0, 3] = -x
         cameras.append(Camera(str(x), 40, 30, np.array([[40.0, 0, 20], [0, 40, 15], [0, 0, 1]]), viewmat))
-    xyz, colors = points.random_points(
-        cameras, lambda index: np.full((30, 40, 3), index, np.uint8), count=100
-    )
+    xyz, colors = points.random_points(cameras, lambda index: np.full((30, 40, 3), index, np.uint8), count=100)
     assert xyz.shape == colors.shape == (100, 3)
     assert (xyz[:, 2] > 0).all()
 
@@ -196,9 +194,7 @@ def test_many_photos_are_matched_with_those_that_look_alike(tmp_path, monkeypatc
         frozenset((a, b)) for a in names for b in names if a != b and subject[a] == subject[b]
     }
     follow = matching.likely_pairs(database, names, neighbours=1, overlap=2)
-    assert {(names[i], names[i + 1]) for i in range(11)} | {
-        (names[i], names[i + 2]) for i in range(10)
-    } <= set(follow)
+    assert {(names[i], names[i + 1]) for i in range(11)} | {(names[i], names[i + 2]) for i in range(10)} <= set(follow)
 
 
 def test_the_sharp_frames_of_a_video_are_taken(tmp_path):

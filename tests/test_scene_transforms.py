@@ -158,9 +158,7 @@ def test_equal_stems_in_two_folders_get_different_names(tmp_path):
     content = scene(tmp_path, 1)
     photo(tmp_path / "left" / "a.png")
     photo(tmp_path / "right" / "a.png")
-    content["frames"] += [
-        {"file_path": f"{side}/a.png", "transform_matrix": pose()} for side in ("left", "right")
-    ]
+    content["frames"] += [{"file_path": f"{side}/a.png", "transform_matrix": pose()} for side in ("left", "right")]
     write(tmp_path, content)
     assert [c.name for c in load(tmp_path).cameras] == ["00", "left_a", "right_a"]
 
@@ -207,18 +205,12 @@ BAD = {
     "frames ": lambda d: d.update(frames=[]),
     r"frames\.1\.transform_matrix": lambda d: d["frames"][1].pop("transform_matrix"),
     r"frames\.0\.file_path": lambda d: d["frames"][0].pop("file_path"),
-    r"frames\.2\.transform_matrix\.0\.3": lambda d: d["frames"][2]["transform_matrix"][0].__setitem__(
-        3, math.nan
-    ),
-    r"frames\.2\.transform_matrix\.1\.1": lambda d: d["frames"][2]["transform_matrix"][1].__setitem__(
-        1, math.inf
-    ),
+    r"frames\.2\.transform_matrix\.0\.3": lambda d: d["frames"][2]["transform_matrix"][0].__setitem__(3, math.nan),
+    r"frames\.2\.transform_matrix\.1\.1": lambda d: d["frames"][2]["transform_matrix"][1].__setitem__(1, math.inf),
     r"frames\.0\.transform_matrix: .*rotation": lambda d: d["frames"][0].update(
         transform_matrix=np.zeros((4, 4)).tolist()
     ),
-    r"frames\.0\.transform_matrix: .*reflection": lambda d: d["frames"][0]["transform_matrix"][0].__setitem__(
-        0, -1.0
-    ),
+    r"frames\.0\.transform_matrix: .*reflection": lambda d: d["frames"][0]["transform_matrix"][0].__setitem__(0, -1.0),
     r"frames\.0\.transform_matrix\.2": lambda d: d["frames"][0]["transform_matrix"][2].pop(),
     "fl_x": lambda d: (d.pop("fl_x"), d.pop("fl_y")),
     "fl_x: ": lambda d: d.update(fl_x=math.nan),
@@ -228,9 +220,7 @@ BAD = {
     r"00\.png 2 times": lambda d: d["frames"].append(d["frames"][0]),
     "camera_model": lambda d: d.update(camera_model="EQUIRECTANGULAR"),
     "cloud.ply": lambda d: d.update(ply_file_path="cloud.ply"),
-    r"None of the 3 images.*nowhere": lambda d: [
-        f.update(file_path="nowhere/" + f["file_path"]) for f in d["frames"]
-    ],
+    r"None of the 3 images.*nowhere": lambda d: [f.update(file_path="nowhere/" + f["file_path"]) for f in d["frames"]],
     "OPENCV lens": lambda d: d.update(k1=-50.0, k2=80.0, p2=3.0),
 }
 

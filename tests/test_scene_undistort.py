@@ -53,9 +53,7 @@ def test_every_pixel_comes_from_where_opencv_says_the_lens_shows_it(lens, scale)
     assert straight.shape == (height, width, 3)
     K = pinhole(lens)
     v, u = (np.mgrid[:height, :width] + 0.5) / scale
-    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], axis=2).reshape(
-        -1, 3
-    )
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], axis=2).reshape(-1, 3)
     expected = opencv_project(lens, rays).reshape(height, width, 2)
     for axis, size in enumerate((W, H)):
         off = straight[:, :, axis] * (size / 255.0) - expected[:, :, axis]
@@ -105,9 +103,7 @@ def test_resize_averages_whole_pixels():
 
 
 def test_a_wide_fisheye_is_cut_to_a_usable_pinhole():
-    lens = Lens(
-        "OPENCV_FISHEYE", 400, 400, (130.0, 130.0, 200.0, 200.0, 0.0, 0.0, 0.0, 0.0)
-    )  # about 176 degrees
+    lens = Lens("OPENCV_FISHEYE", 400, 400, (130.0, 130.0, 200.0, 200.0, 0.0, 0.0, 0.0, 0.0))  # about 176 degrees
     K = pinhole(lens)
     assert 2 * np.degrees(np.arctan(200 / K[0, 0])) == pytest.approx(130.0, abs=0.5)
 

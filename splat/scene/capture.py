@@ -62,10 +62,7 @@ def view_names(files: list[str], where: Path) -> list[str]:
     stems = Counter(path.stem for path in paths)
     names = [path.stem if stems[path.stem] == 1 else _joined(path) for path in paths]
     taken = Counter(names)
-    names = [
-        name if taken[name] == 1 else _joined(path) + path.suffix
-        for name, path in zip(names, paths, strict=True)
-    ]
+    names = [name if taken[name] == 1 else _joined(path) + path.suffix for name, path in zip(names, paths, strict=True)]
     for name, count in Counter(names).items():
         if count > 1:
             file = files[names.index(name)]

@@ -19,10 +19,7 @@ def find_model(folder: Path) -> Path | None:
     """The folder below ``folder`` that holds a COLMAP model, or None."""
     for candidate in MODEL_FOLDERS:
         model = folder / candidate
-        if any(
-            all((model / f"{part}.{kind}").is_file() for part in ("cameras", "images"))
-            for kind in ("bin", "txt")
-        ):
+        if any(all((model / f"{part}.{kind}").is_file() for part in ("cameras", "images")) for kind in ("bin", "txt")):
             return model
     return None
 
@@ -84,16 +81,10 @@ def view_of(image: pycolmap.Image, name: str, path: Path, model: Path) -> View:
     viewmat[:3] = image.cam_from_world().matrix()
     params = tuple(float(value) for value in camera.params)
     if not (np.isfinite(viewmat).all() and np.isfinite(params).all()):
-        raise InputError(
-            f"The COLMAP model in {model} has a pose or camera that is not finite, for {image.name}."
-        )
+        raise InputError(f"The COLMAP model in {model} has a pose or camera that is not finite, for {image.name}.")
     if not camera.is_perspective() or min(camera.focal_length_x, camera.focal_length_y) <= 0:
-        raise InputError(
-            f"The COLMAP model in {model} has a {camera.model_name} camera that dictsplat cannot use."
-        )
-    return View(
-        name, path, Lens(camera.model_name, camera.width, camera.height, params), viewmat, upright=False
-    )
+        raise InputError(f"The COLMAP model in {model} has a {camera.model_name} camera that dictsplat cannot use.")
+    return View(name, path, Lens(camera.model_name, camera.width, camera.height, params), viewmat, upright=False)
 
 
 def points_of(reconstruction: pycolmap.Reconstruction) -> tuple[np.ndarray, np.ndarray]:

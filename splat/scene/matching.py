@@ -29,9 +29,7 @@ def quiet() -> None:
     pycolmap.set_random_seed(SEED)
 
 
-def extract(
-    database: Path, folder: Path, lenses: Mapping[str, Lens], features: int, trusted: Container[str]
-) -> None:
+def extract(database: Path, folder: Path, lenses: Mapping[str, Lens], features: int, trusted: Container[str]) -> None:
     """SIFT features of images into a new ``database``.
 
     Args:
@@ -87,10 +85,7 @@ def likely_pairs(database: Path, names: Sequence[str], neighbours: int = 20, ove
     words = _visual_words(database, names)
     nearest = NearestNeighbors(n_neighbors=min(neighbours + 1, len(names)), metric="cosine").fit(words)
     pairs = {
-        (min(i, int(j)), max(i, int(j)))
-        for i, row in enumerate(nearest.kneighbors(words)[1])
-        for j in row
-        if j != i
+        (min(i, int(j)), max(i, int(j))) for i, row in enumerate(nearest.kneighbors(words)[1]) for j in row if j != i
     }
     pairs |= {(i, j) for i in range(len(names)) for j in range(i + 1, min(i + 1 + overlap, len(names)))}
     return [(names[i], names[j]) for i, j in sorted(pairs)]
@@ -106,9 +101,7 @@ def _visual_words(database: Path, names: Sequence[str], words: int = 512, sample
     means = MiniBatchKMeans(min(words, len(few)), random_state=SEED, n_init=1, batch_size=4096).fit(few)
     counts = np.stack(
         [
-            np.bincount(means.predict(d), minlength=means.n_clusters)
-            if len(d)
-            else np.zeros(means.n_clusters)
+            np.bincount(means.predict(d), minlength=means.n_clusters) if len(d) else np.zeros(means.n_clusters)
             for d in descriptors
         ]
     )

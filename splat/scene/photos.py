@@ -47,9 +47,7 @@ def read_folder(folder: Path, cache_dir: Path | None = None, report: Report = si
     """
     files = scene_files(folder)
     if not files:
-        raise InputError(
-            f"{folder} holds no transforms.json, no COLMAP model and no photos; give one that does."
-        )
+        raise InputError(f"{folder} holds no transforms.json, no COLMAP model and no photos; give one that does.")
     return read_photos(files, folder, cache_dir, report)
 
 
@@ -155,8 +153,7 @@ def _working_copies(files: Sequence[Path], folder: Path, source: Path, report: R
     if len(photos) < FEWEST:
         unreadable = f" ({len(broken)} cannot be read: {_few(broken)})" if broken else ""
         raise InputError(
-            f"{source} holds {len(photos)} readable photos{unreadable}; "
-            f"finding cameras takes at least {FEWEST}."
+            f"{source} holds {len(photos)} readable photos{unreadable}; finding cameras takes at least {FEWEST}."
         )
     return photos
 
@@ -170,9 +167,7 @@ def _exif_focal(file: Path) -> float | None:
     return float(camera.focal_length) if camera.has_prior_focal_length else None
 
 
-def _reconstruct(
-    photos: Sequence[_Photo], work: Path, source: Path, report: Report
-) -> pycolmap.Reconstruction:
+def _reconstruct(photos: Sequence[_Photo], work: Path, source: Path, report: Report) -> pycolmap.Reconstruction:
     """The largest reconstruction that the copies in ``work/images`` allow."""
     database, images, models = work / "features.db", work / "images", work / "models"
     models.mkdir()

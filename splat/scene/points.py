@@ -93,9 +93,7 @@ def triangulate(cameras: Sequence[Camera], images: Images, report: Report = sile
             if image.shape[1] != camera.width:
                 shrunk = cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
                 image = np.asarray(shrunk, np.uint8)
-            name = (
-                f"{index:06d}.bmp"  # no photo's own name: those may hold spaces, which COLMAP's lists cannot
-            )
+            name = f"{index:06d}.bmp"  # no photo's own name: those may hold spaces, which COLMAP's lists cannot
             write_image(folder / name, image[:, :, ::-1])
             params = (camera.K[0, 0], camera.K[1, 1], camera.K[0, 2], camera.K[1, 2])
             lenses[name] = Lens("PINHOLE", camera.width, camera.height, tuple(map(float, params)))
@@ -114,9 +112,7 @@ def triangulate(cameras: Sequence[Camera], images: Images, report: Report = sile
             options=_options(),
         )
         report(3, 3, f"triangulated {model.num_points3D()} points")
-        kept = [
-            model.points3D[i] for i in sorted(model.point3D_ids()) if model.points3D[i].error <= MAX_ERROR
-        ]
+        kept = [model.points3D[i] for i in sorted(model.point3D_ids()) if model.points3D[i].error <= MAX_ERROR]
     xyz = np.array([point.xyz for point in kept], np.float32).reshape(-1, 3)
     return xyz, np.array([point.color for point in kept], np.uint8).reshape(-1, 3)
 
@@ -207,9 +203,7 @@ def overlapping_pairs(cameras: Sequence[Camera], neighbours: int = NEIGHBOURS) -
     return sorted(pairs)
 
 
-def random_points(
-    cameras: Sequence[Camera], images: Images, count: int = RANDOM_POINTS, seed: int = SEED
-) -> Points:
+def random_points(cameras: Sequence[Camera], images: Images, count: int = RANDOM_POINTS, seed: int = SEED) -> Points:
     """Seeded random points where the cameras look, coloured by the photo that each was drawn through.
 
     Pixels are uniform; depths are uniform from 0.3 to 2 times the camera's distance to the scene's

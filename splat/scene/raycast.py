@@ -155,9 +155,7 @@ def _affine(h: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     return [(h[i, 0] * x + h[i, 2]) + h[i, 1] * y for i in range(3)]
 
 
-def _shade(
-    texture: Texture, homography: np.ndarray, x: np.ndarray, y: np.ndarray, samples: int
-) -> np.ndarray:
+def _shade(texture: Texture, homography: np.ndarray, x: np.ndarray, y: np.ndarray, samples: int) -> np.ndarray:
     s, t, w = _affine(homography, x, y)
     depth = 1 / w
     s *= depth

@@ -184,7 +184,5 @@ def _fingerprint(cameras: list[Camera], train: list[int], test: list[int], image
     digest = hashlib.sha256(repr((train, test)).encode())
     for camera, view, content in zip(cameras, images.views, images.content, strict=True):
         matrices = np.concatenate([camera.K.ravel(), camera.viewmat.ravel()]).round(9).tolist()
-        digest.update(
-            repr((camera.name, camera.width, camera.height, matrices, view.lens.params, content)).encode()
-        )
+        digest.update(repr((camera.name, camera.width, camera.height, matrices, view.lens.params, content)).encode())
     return digest.hexdigest()[:32]

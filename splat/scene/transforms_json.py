@@ -142,9 +142,7 @@ def read_points(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     except (PlyParseError, KeyError, ValueError, EOFError) as error:
         raise InputError(f"The point cloud {path} is not a PLY file with x, y and z ({error}).") from error
     if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
-        colors = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=1).astype(
-            np.uint8
-        )
+        colors = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=1).astype(np.uint8)
     else:
         colors = np.full((len(points), 3), 128, np.uint8)
     finite = np.isfinite(points).all(axis=1)
@@ -210,9 +208,7 @@ def _lens(content: _File, frame: _Frame, image: Path, path: Path) -> Lens:
     if model not in PERSPECTIVE:
         raise InputError(f"{path} has the camera_model {model!r}; dictsplat reads OPENCV and OPENCV_FISHEYE.")
     if k4:
-        raise InputError(
-            f"{path} has k4 = {k4}; a perspective lens has no such term here, only k1, k2, k3, p1 and p2."
-        )
+        raise InputError(f"{path} has k4 = {k4}; a perspective lens has no such term here, only k1, k2, k3, p1 and p2.")
     if k3:
         return Lens("FULL_OPENCV", w, h, (fx, fy, cx, cy, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0))
     return Lens("OPENCV", w, h, (fx, fy, cx, cy, k1, k2, p1, p2))
@@ -227,9 +223,7 @@ def _split(content: _File, names: list[str], path: Path) -> tuple[set[str] | Non
             return None
         unknown = [file for file in files if _plain(file) not in by_file]
         if unknown:
-            raise InputError(
-                f"{path} lists {unknown[0]!r} under {key}, but none of its frames has this file_path."
-            )
+            raise InputError(f"{path} lists {unknown[0]!r} under {key}, but none of its frames has this file_path.")
         return {by_file[_plain(file)] for file in files}
 
     train = named("train_filenames", content.train_filenames)

@@ -42,9 +42,7 @@ class Lens:
     @property
     def colmap(self) -> pycolmap.Camera:
         """The same lens as a ``pycolmap.Camera``."""
-        return pycolmap.Camera(
-            model=self.model, width=self.width, height=self.height, params=list(self.params)
-        )
+        return pycolmap.Camera(model=self.model, width=self.width, height=self.height, params=list(self.params))
 
     @property
     def distorts(self) -> bool:
