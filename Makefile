@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(wildcard CMakeLists.txt) $(shell find cuda -type f \
 	\( -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' -o -name 'CMakeLists.txt' \) 2>/dev/null)
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo app test lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
@@ -38,6 +38,10 @@ test: lint ## ruff, mypy and every test
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+app: $(STAMP) ## ask the demo scene for things in a browser; makes it first if need be
+	@test -f out/demo/language.safetensors || $(BIN)/dictsplat demo --out out/demo
+	$(BIN)/dictsplat view out/demo
 
 bench: $(STAMP) ## the speed table of this machine
 	$(BIN)/dictsplat bench

@@ -218,6 +218,18 @@ def evaluate(
         _print_metrics(metrics)
 
 
+@app.command(epilog="Example: dictsplat view out/demo")
+def view(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders to show.")],
+    port: Annotated[int | None, typer.Option(help="TCP port; default GRADIO_SERVER_PORT or from 7860 on.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Ask scenes for things in a browser, on this machine only."""
+    from app.viewer import serve
+
+    serve(runs, port, device)
+
+
 @app.command(epilog="Example: dictsplat bench --json bench.json")
 def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
