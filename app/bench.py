@@ -67,7 +67,6 @@ class _Scene:
         self.latents = torch.rand(config.levels, n, 3, generator=g)
         torch.manual_seed(config.seed)
         self.decoders = [langsplat_decoder(config.dim) for _ in range(config.levels)]
-        self.code_map = torch.empty(1, config.height, config.width, config.levels * config.atoms)
 
     @property
     def view(self) -> tuple[Tensor, Tensor, int, int]:
@@ -77,11 +76,6 @@ class _Scene:
         rasterize_rgb(*self.geometry, self.sh, *self.view)
 
     def codes(self) -> None:
-        rasterize_codes(
-            *self.geometry, self.indices, self.weights, *self.view, atoms=self.config.atoms, out=self.code_map
-        )
-
-    def codes_into_new_memory(self) -> None:
         rasterize_codes(*self.geometry, self.indices, self.weights, *self.view, atoms=self.config.atoms)
 
     def query(self) -> Tensor:
@@ -101,7 +95,6 @@ class _Scene:
     def materialised(self) -> Tensor:
         return materialised_query(
             self.geometry, self.indices, self.weights, self.dictionary, self.texts, self.config.phrases, *self.view,
-            out=self.code_map,
         )  # fmt: skip
 
     def _leaves(self) -> tuple[Geometry, Tensor]:
@@ -143,7 +136,6 @@ def measure(config: BenchConfig, report: Report = silent) -> dict[str, Any]:
     rows: dict[str, Callable[[], Any]] = {
         "rgb": scene.rgb,
         "codes": scene.codes,
-        "codes_new_memory": scene.codes_into_new_memory,
         "query": scene.query,
         "materialised_query": scene.materialised,
         "langsplat_query": scene.langsplat,
@@ -196,7 +188,6 @@ def _processor() -> str:
 _ROWS = {
     "rgb": ("RGB forward", "the unit"),
     "codes": ("sparse codes, 3 × 4 nonzeros of 3 × 64", "ours"),
-    "codes_new_memory": ("… into fresh memory (236 MB)", "ours"),
     "query": ("text query, relevancy out of the splat", "ours"),
     "materialised_query": ("text query through the 3 × 512-D feature map", "LangSplatV2 as published"),
     "langsplat_query": ("text query through 3-D latents and an MLP", "LangSplat"),

@@ -48,11 +48,11 @@ def langsplat_query(
 @torch.inference_mode()
 def materialised_query(
     geometry: Geometry, indices: Tensor, weights: Tensor, dictionary: Tensor, texts: Tensor, phrases: int,
-    viewmats: Tensor, Ks: Tensor, width: int, height: int, out: Tensor,
+    viewmats: Tensor, Ks: Tensor, width: int, height: int,
 ) -> Tensor:  # fmt: skip
     """LangSplatV2 as published: splat codes, multiply out the [levels, H, W, 512] features, compare there."""
     levels, atoms, _ = dictionary.shape
-    codes, _ = rasterize_codes(*geometry, indices, weights, viewmats, Ks, width, height, atoms=atoms, out=out)
+    codes, _ = rasterize_codes(*geometry, indices, weights, viewmats, Ks, width, height, atoms=atoms)
     per_level = codes.flatten(0, 2).unflatten(-1, (levels, atoms))
     maps = [relevancy_of_features(per_level[:, level] @ dictionary[level], texts, phrases) for level in range(levels)]
     return torch.stack(maps, dim=1).unflatten(-1, (height, width))

@@ -7,9 +7,12 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <mutex>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/geometry.h"
@@ -170,7 +173,50 @@ static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, cons
     return {indices.data(), weights.data(), s.count, levels, static_cast<int>(per / levels), atoms};
 }
 
+// Memory for code maps. They are hundreds of megabytes each, and the system clears fresh memory page by page,
+// which takes as long as splatting; so the last map that was let go is kept for the next one of its size.
+class MapPool {
+  public:
+    float* take(size_t count) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (kept_ != nullptr && kept_count_ == count) return std::exchange(kept_, nullptr);
+        return static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t(64)));
+    }
+    void give(float* data, size_t count) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (kept_ != nullptr) ::operator delete(kept_, std::align_val_t(64));
+        kept_ = data;
+        kept_count_ = count;
+    }
+
+  private:
+    std::mutex mutex_;
+    float* kept_ = nullptr;
+    size_t kept_count_ = 0;
+};
+
+static MapPool& map_pool() {
+    static auto* pool = new MapPool;    // never destroyed: tensors may be freed after static objects
+    return *pool;
+}
+
+// An uninitialised [count] tensor whose memory goes back to the pool when its last user lets go of it.
+static nb::ndarray<nb::pytorch, float, nb::ndim<1>> pooled_map(size_t count) {
+    struct Owner {
+        float* data;
+        size_t count;
+    };
+    auto* owner = new Owner{map_pool().take(count), count};
+    nb::capsule capsule(owner, [](void* p) noexcept {
+        auto* o = static_cast<Owner*>(p);
+        map_pool().give(o->data, o->count);
+        delete o;
+    });
+    return {owner->data, {count}, capsule};
+}
+
 static void bind_blending(nb::module_& m) {
+    m.def("pooled_map", &pooled_map);
     nb::class_<Splats>(m, "Splats")
         .def(nb::init<Ints, Floats, Floats, Floats, Floats, int, int, int>())
         .def_prop_ro("isect_offsets", [](Splats& s) { return nb::ndarray<nb::numpy, int32_t>(s.offsets.data(), {s.offsets.size()}); },

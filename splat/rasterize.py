@@ -164,7 +164,8 @@ class _Codes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, indices: Tensor, atoms: int, splats: Any, view: _View) -> Any:
         plain = _plain(weights, *indices.shape)
-        codes, alphas = view.empty(indices.shape[1] * atoms), view.empty(1)
+        codes = _native.pooled_map(view.cameras * view.height * view.width * indices.shape[1] * atoms)
+        codes, alphas = codes.view(view.cameras, view.height, view.width, -1), view.empty(1)
         splats.codes(indices, plain, indices.shape[1], atoms, codes, alphas)
         ctx.save_for_backward(plain, indices)
         ctx.atoms, ctx.splats, ctx.cameras = atoms, splats, view.cameras
@@ -262,7 +263,6 @@ def rasterize_codes(
     height: int,
     *,
     atoms: int = 64,
-    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Splat sparse codes (LangSplatV2, section 3.3), differentiable in ``weights``.
 
@@ -270,8 +270,6 @@ def rasterize_codes(
         indices: uint8 [N, levels, nonzeros], each below ``atoms``; repeated indices add up.
         weights: [N, levels, nonzeros].
         atoms: size of each level's dictionary, at most 256.
-        out: contiguous float32 [C, H, W, levels * atoms] to write into, without a gradient. The map is large
-            (236 MB for one 640x480 view), so reusing it from frame to frame saves the system clearing it.
 
     Returns:
         ``codes`` [C, H, W, levels * atoms], level-major: the pixel code W_p = sum_i w_pi c_i per level;
@@ -280,16 +278,7 @@ def rasterize_codes(
     view = _view(viewmats, Ks, width, height)
     indices = _plain_indices(indices, len(means))
     splats = _frozen_splats(means, quats, scales, opacities, view)
-    if out is None:
-        return _Codes.apply(weights, indices, atoms, splats, view)
-    levels = indices.shape[1]
-    shape = (view.cameras, height, width, levels * atoms)
-    plain = out.dtype == torch.float32 and out.device.type == "cpu" and out.is_contiguous() and not out.requires_grad
-    if out.shape != shape or not plain:
-        raise ValueError(f"out must be a contiguous float32 CPU tensor {list(shape)} without gradient")
-    alphas = view.empty(1)
-    splats.codes(indices, _plain(weights, *indices.shape), levels, atoms, out, alphas)
-    return out, alphas
+    return _Codes.apply(weights, indices, atoms, splats, view)
 
 
 def lift(
