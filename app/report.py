@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from app.pictures import coloured, heat_map
+from encoders.base import LEVELS
 from encoders.files import atomic_path
-from splat.codes import LEVELS
 from splat.evaluate import QueryScore, Renderer, ViewScore
 
 ERROR_GAIN = 4

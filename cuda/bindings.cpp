@@ -155,6 +155,16 @@ struct Splats {
         return {offsets.data(), ids.data(), slots.data(), static_cast<int64_t>(ids.size()), cameras, width, height};
     }
     int64_t pixels() const { return static_cast<int64_t>(cameras) * width * height; }
+
+    // What blending reads per Gaussian and the images it makes, `FloatsOut` forward and `Floats` backward.
+    template <class Image>
+    void expect_blend(const Floats& colors, const Floats& depths, const Image& rgb, const Image& depth, const Image& alpha) const {
+        expect(colors, "colors", cameras * count * 3);
+        expect(depths, "depths", cameras * count);
+        expect(rgb, "rgb", pixels() * 3);
+        expect(depth, "depth", pixels());
+        expect(alpha, "alpha", pixels());
+    }
 };
 
 static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, const Floats& weights, int levels, int atoms) {
@@ -224,26 +234,17 @@ static void bind_blending(nb::module_& m) {
         .def_prop_ro("flatten_ids", [](Splats& s) { return nb::ndarray<nb::numpy, int32_t>(s.ids.data(), {s.ids.size()}); },
                      nb::rv_policy::reference_internal)
         .def("blend", [](const Splats& s, Floats colors, Floats depths, FloatsOut rgb, FloatsOut depth, FloatsOut alpha) {
-            const int64_t all = s.cameras * s.count;
-            expect(colors, "colors", all * 3);
-            expect(depths, "depths", all);
-            expect(rgb, "rgb", s.pixels() * 3);
-            expect(depth, "depth", s.pixels());
-            expect(alpha, "alpha", s.pixels());
+            s.expect_blend(colors, depths, rgb, depth, alpha);
             nb::gil_scoped_release release;
             kernels().blend(s.lists(), s.packed.data(), colors.data(), depths.data(), rgb.data(), depth.data(), alpha.data());
         })
         .def("blend_vjp", [](const Splats& s, Floats colors, Floats depths, Floats rgb, Floats depth, Floats alpha,
                              Floats v_rgb, Floats v_depth, Floats v_alpha, FloatsOut v_splats) {
-            const int64_t all = s.cameras * s.count;
-            expect(colors, "colors", all * 3);
-            expect(depths, "depths", all);
-            expect(rgb, "rgb", s.pixels() * 3);
-            expect(depth, "depth", s.pixels());
-            expect(alpha, "alpha", s.pixels());
+            s.expect_blend(colors, depths, rgb, depth, alpha);
             expect(v_rgb, "v_rgb", s.pixels() * 3);
             expect(v_depth, "v_depth", s.pixels());
             expect(v_alpha, "v_alpha", s.pixels());
+            const int64_t all = s.cameras * s.count;
             expect(v_splats, "v_splats", all * kBlendGradients);
             nb::gil_scoped_release release;
             std::vector<float> v(s.ids.size() * kBlendGradients, 0.0f);

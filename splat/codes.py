@@ -14,14 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from encoders.base import LEVELS
 from encoders.errors import InputError
 from encoders.files import atomic_path
 
 FORMAT_VERSION = 1
 """Version of ``language.safetensors``; files with a higher one are refused."""
-
-LEVELS = ("subpart", "part", "whole")
-"""Names of the levels, in the order in which region maps, dictionaries and codes store them."""
 
 MAX_ATOMS = 256
 """Atom indices are stored in one byte."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from encoders.base import LEVELS
 from encoders.errors import InputError
 from encoders.progress import Report, silent
-from splat.codes import LEVELS, MAX_ATOMS, LanguageField
+from splat.codes import MAX_ATOMS, LanguageField
 from splat.dictionary import kmeans_dictionary
 from splat.features import FeatureStore
 from splat.fit_lift import LiftConfig, fit_lift

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from encoders.base import Encoder
+from encoders.base import LEVELS, Encoder
 from encoders.errors import InputError
 from encoders.text_prompts import NEGATIVES
-from splat.codes import LEVELS, LanguageField
+from splat.codes import LanguageField
 from splat.gaussians import Gaussians
 
 DEFAULT_NEGATIVES = NEGATIVES
