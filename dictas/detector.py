@@ -108,7 +108,7 @@ def pixel_map(token_map: Tensor, prepared: tuple[int, int], shape: tuple[int, in
     rows = torch.nn.functional.interpolate(
         token_map[None, None].float(), prepared, mode="bilinear", align_corners=False
     )[0, 0]
-    smooth = cv2.GaussianBlur(rows.cpu().numpy(), (0, 0), BLUR)
+    smooth = np.asarray(cv2.GaussianBlur(rows.cpu().numpy(), (0, 0), BLUR), np.float32)
     if prepared == shape:
         return smooth
     return np.asarray(cv2.resize(smooth, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR), np.float32)
