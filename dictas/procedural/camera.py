@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dictas.procedural.colours import mix, shade
+from dictas.procedural.colours import mix, shade, tripled
 from dictas.procedural.noise import Field, Painter, Shape, between, blur
 
 Generator = np.random.Generator
@@ -72,16 +72,17 @@ class Camera:
         shape = scene.shape[:2]
         light, tint = self._light(shape, rng), np.exp(rng.normal(0, self.tint, 3)).astype(np.float32)
         if self.grey:
-            photo = cv2.cvtColor(scene, cv2.COLOR_RGB2GRAY)[:, :, None] * light[:, :, None]
+            photo = np.asarray(cv2.cvtColor(scene, cv2.COLOR_RGB2GRAY), np.float32) * light
         else:
-            photo = scene * (light[:, :, None] * tint)
+            photo = scene * shade(tint, light)
         photo = self._tone_curve(rng).take(np.maximum(photo * (STEPS / WHITE), 0).astype(np.int32), mode="clip")
         sigma = self.blur * rng.random()
         if sigma > 0.3:
             photo = blur(photo, sigma)
-        photo += rng.standard_normal((*shape, 1), dtype=np.float32) * np.float32(255 * self.noise * rng.random())
+        noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(255 * self.noise * rng.random())
+        photo += noise if self.grey else tripled(noise)
         pixels = np.clip(photo + 0.5, 0, 255, out=photo).astype(np.uint8)
-        return np.repeat(pixels, 3, axis=2) if self.grey else pixels
+        return np.asarray(cv2.merge((pixels, pixels, pixels)), np.uint8) if self.grey else pixels
 
     def _tone_curve(self, rng: Generator) -> Field:
         """0..255 for each of `STEPS` levels of light up to `WHITE`: a power with highlights that saturate softly."""
@@ -122,7 +123,7 @@ class Camera:
         return np.asarray(turned, np.float32)
 
     def place(
-        self, part: Field, opaque: Field, ground: Field, rng: Generator, angle: float, shadow: float
+        self, part: Field, opaque: Field, ground: Field, rng: Generator, angle: float, scale: float, shadow: float
     ) -> tuple[Field, NDArray[np.bool_]]:
         """Lay a part on a ground.
 
@@ -131,13 +132,14 @@ class Camera:
             opaque: what of the canvas is the part, [S, S] in 0..1.
             ground: colours [H, W, 3]; the canvas is as large as its shorter side.
             angle: how the part lies, in radians, before this camera's jitter.
+            scale: how much of the frame the canvas fills.
             shadow: how dark the ground beside it is, 0..1.
 
         Returns:
             the scene [H, W, 3], the part's pixels bool [H, W].
         """
         shape, side = ground.shape[:2], part.shape[0]
-        scale = min(shape) / side * float(np.exp(rng.normal(0, self.zoom)))
+        scale *= min(shape) / side * float(np.exp(rng.normal(0, self.zoom)))
         matrix = cv2.getRotationMatrix2D((side / 2, side / 2), np.degrees(angle + rng.normal(0, self.turn)), scale)
         shift = rng.normal(0, self.shift, 2) * min(shape)
         matrix[0, 2] += (shape[1] - side) / 2 + shift[0]

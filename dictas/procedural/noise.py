@@ -69,11 +69,10 @@ def blur(image: Field, sigma: float) -> Field:
 
 def grain(rng: np.random.Generator, shape: Shape, width: float) -> Field:
     """Fine noise [H, W], standard deviation 1, of specks about ``width`` pixels wide (1 = white noise)."""
+    if width > 2.0:
+        return value_noise(rng, shape, 0.6 * width)
     white = rng.standard_normal(shape, dtype=np.float32)
-    if width <= 1.0:
-        return white
-    smooth = blur(white, width / 2)
-    return np.asarray(smooth / max(float(smooth.std()), 1e-6), np.float32)
+    return white if width <= 1.0 else blur(white, width / 2) * np.float32(1.77 * width)
 
 
 def ripples(rng: np.random.Generator, shape: Shape, wavelength: float) -> Field:
