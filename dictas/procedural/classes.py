@@ -10,9 +10,10 @@ from dictas.procedural.colours import colours
 from dictas.procedural.noise import Field, Shape
 from dictas.procedural.parts_flat import PARTS
 from dictas.procedural.patterns import PATTERNS
+from dictas.procedural.photos import PHOTOS
 from dictas.procedural.surfaces import SURFACES
 
-MATERIALS = SURFACES | PATTERNS
+MATERIALS = SURFACES | PATTERNS | PHOTOS
 GROUNDS = ("plain", "rolled", "brushed", "concrete", "cast", "specked", "fur", "wood", "cloth", "stripes")
 """Materials that parts lie on."""
 FAMILIES = (*MATERIALS, *PARTS)

@@ -156,9 +156,9 @@ def printed(look: Generator, rng: Generator, shape: Shape, unit: float) -> Field
     """A printed motif of lines, discs, polygons and letters, over and over."""
     side = max(int(between(look, 24, 140) * unit), 12)
     paper, inks, count = colours(look, 1)[0], distinct_colours(look, 4), int(look.integers(2, 9))
-    tile = np.tile(paper, (side, side, 1)).astype(np.float32)
+    tile = np.tile(np.asarray(255 * paper, np.uint8), (side, side, 1))
     for _ in range(count):
-        ink = tuple(map(float, inks[look.integers(4)]))
+        ink = tuple(map(int, 255 * inks[look.integers(4)]))
         kind, middle, reach = look.integers(4), look.random(2) * side, look.uniform(0.06, 0.3) * side
         corners = middle + reach * look.uniform(-1, 1, (int(look.integers(3, 6)), 2))
         for shift in np.mgrid[-1:2, -1:2].reshape(2, -1).T * side:  # what leaves on one side comes in on the other
@@ -172,7 +172,7 @@ def printed(look: Generator, rng: Generator, shape: Shape, unit: float) -> Field
             else:
                 end = tuple(map(int, corners[0] + shift))
                 cv2.line(tile, (x, y), end, ink, max(int(reach / 4), 1), LINE)
-    painted = repeat(tile, rng, shape, look.uniform(0, 0.02) * side, 60 * unit)
+    painted = repeat(tile.astype(np.float32) / np.float32(255), rng, shape, look.uniform(0, 0.02) * side, 60 * unit)
     return shade(painted, 1 + between(look, 0.005, 0.04) * fractal(rng, shape, (2 * unit, 3 * unit), 3))
 
 

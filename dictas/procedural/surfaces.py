@@ -30,13 +30,13 @@ def brushed(look: Generator, rng: Generator, shape: Shape, unit: float) -> Field
     tone = 1 + amounts[0] * value_noise(rng, shape, (width, length))
     tone += amounts[1] * value_noise(rng, shape, (1.0, length / 4)) + amounts[3] * value_noise(rng, shape, 110 * unit)
     tone += amounts[2] * value_noise(rng, shape, (12 * width, 4 * length))
-    marks = np.zeros(shape, np.float32)
+    marks = np.zeros(shape, np.uint8)
     for _ in range(rng.poisson(scratches)):
         y, x, slope = rng.uniform(0, shape[0]), rng.uniform(-0.2, 1) * shape[1], rng.normal(0, 0.03)
         reach = between(rng, 10, 120) * unit
         ends = (int(x), int(y)), (int(x + reach), int(y + slope * reach))
-        cv2.line(marks, *ends, bright * rng.uniform(0.3, 1), 1, cv2.LINE_AA)
-    return shade(colour, tone + marks)
+        cv2.line(marks, *ends, int(255 * rng.uniform(0.3, 1)), 1, cv2.LINE_AA)
+    return shade(colour, tone + np.float32(bright / 255) * marks)
 
 
 def rolled(look: Generator, rng: Generator, shape: Shape, unit: float) -> Field:
@@ -170,18 +170,18 @@ def specked(look: Generator, rng: Generator, shape: Shape, unit: float) -> Field
     """Recycled paper, foam or enamel: a smooth ground with a usual number of specks, pores or fibres."""
     ground, speck = colours(look, 1)[0], colours(look, 1)[0]
     number, size, fibres = between(look, 15, 400), between(look, 0.8, 4), look.random() < 0.4
-    marks = np.zeros(shape, np.float32)
+    marks = np.zeros(shape, np.uint8)
     for _ in range(rng.poisson(number * shape[0] * shape[1] / (256 * unit) ** 2)):
         x, y = rng.random(2) * shape[::-1]
         reach = size * rng.lognormal(0, 0.4) * unit
-        strength = rng.uniform(0.3, 1)
+        strength = int(255 * rng.uniform(0.3, 1))
         if fibres:
             turn = rng.uniform(0, 6.28)
             end = (int(x + 5 * reach * np.cos(turn)), int(y + 5 * reach * np.sin(turn)))
             cv2.line(marks, (int(x), int(y)), end, strength, 1, cv2.LINE_AA)
         else:
             cv2.circle(marks, (int(x * 8), int(y * 8)), int(reach * 8), strength, -1, cv2.LINE_AA, 3)
-    painted = mix(ground, speck, blur(marks, 0.7))
+    painted = mix(ground, speck, blur(marks.astype(np.float32), 0.7) / np.float32(255))
     return shade(painted, 1 + 0.01 * fractal(rng, shape, 50 * unit, 3))
 
 
