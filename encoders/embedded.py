@@ -17,8 +17,8 @@ from encoders.crops import CropOptions, region_crops, resized
 from encoders.efficientnet import INPUT, block_outputs, image_network, to_input
 from encoders.errors import InputError
 
-STRIDE = 16
-"""Pixels per patch token."""
+STRIDE = 8
+"""Pixels per patch token: small enough for small defects, large enough to compare all tokens of two images."""
 BATCH = 8
 """Pictures at once; on a CPU more do not fit the cache and are slower."""
 REGION_CROPS = CropOptions(size=224, context=0.1, outside=0.0, fill=127)
@@ -113,7 +113,11 @@ class EmbeddedEncoder:
 
     @torch.no_grad()
     def patch_tokens(self, images: NDArray[np.uint8], layers: Sequence[int]) -> list[Tensor]:
-        """Outputs of the network's blocks (1..21), resampled to one grid of a token per 16 x 16 pixels."""
+        """Outputs of the network's blocks (1..21) on one grid of a token per 8 x 8 pixels.
+
+        Coarser outputs are interpolated. Of finer ones (blocks 1 to 4) a token holds all that lie in it, row by
+        row: nothing small is averaged away.
+        """
         blocks = len(self._network._blocks)
         wrong = [layer for layer in layers if not 1 <= layer <= blocks]
         if wrong:
@@ -123,13 +127,16 @@ class EmbeddedEncoder:
         return [_tokens(outputs[layer], grid) for layer in layers]
 
     def patch_grid(self, height: int, width: int) -> tuple[int, int]:
-        """One token per 16 x 16 pixels, the last row and column may be cut."""
+        """One token per 8 x 8 pixels, the last row and column may be cut."""
         return -(-height // STRIDE), -(-width // STRIDE)
 
 
 def _tokens(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    if features.shape[-2] > grid[0]:
-        features = torch.nn.functional.adaptive_avg_pool2d(features, grid)
-    elif features.shape[-2] < grid[0]:
-        features = torch.nn.functional.interpolate(features, grid, mode="bilinear", align_corners=False)
+    """Features [B, C, h, w] -> [B, P, C * n²], where n features per side lie in a token of the grid."""
+    finer = max(1, round(features.shape[-2] / grid[0]))
+    inner = (grid[0] * finer, grid[1] * finer)
+    if features.shape[-2:] != inner:
+        features = torch.nn.functional.interpolate(features, inner, mode="bilinear", align_corners=False)
+    if finer > 1:
+        features = torch.nn.functional.pixel_unshuffle(features, finer)
     return features.flatten(2).transpose(1, 2).contiguous()

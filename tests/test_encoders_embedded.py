@@ -78,20 +78,18 @@ def test_dense_vectors_apply_the_classifier_before_pooling(encoder, reference):
 def test_patch_tokens_are_block_outputs_on_one_grid(encoder, reference):
     images = np.stack([photo("chelsea.png")[:160, :240], photo("coffee.png")[:160, :240]])
     outputs: dict[int, torch.Tensor] = {}
-    for number in (5, 10, 21):  # strides 8, 16 and 32
+    for number in (3, 7, 21):  # strides 4, 8 and 32
         reference._blocks[number - 1].register_forward_hook(
             lambda _module, _inputs, output, number=number: outputs.__setitem__(number, output)
         )
     reference.extract_features(torch.cat([prepared(image) for image in images]))
     rows, columns = encoder.patch_grid(160, 240)
-    assert (rows, columns) == (10, 15)
-    fine, same, coarse = encoder.patch_tokens(images, [5, 10, 21])
-    expected = outputs[10].permute(0, 2, 3, 1).reshape(2, rows * columns, -1)
+    assert (rows, columns) == (20, 30)
+    fine, same, coarse = encoder.patch_tokens(images, [3, 7, 21])
+    expected = outputs[7].permute(0, 2, 3, 1).reshape(2, rows * columns, -1)
     torch.testing.assert_close(same, expected, atol=1e-3, rtol=1e-3)
-    blocks_of_four = outputs[5].reshape(2, -1, rows, 2, columns, 2).mean(dim=(3, 5))
-    torch.testing.assert_close(
-        fine, blocks_of_four.permute(0, 2, 3, 1).reshape(2, rows * columns, -1), atol=1e-3, rtol=1e-3
-    )
+    four_in_one = outputs[3].reshape(2, -1, rows, 2, columns, 2).permute(0, 2, 4, 1, 3, 5)
+    torch.testing.assert_close(fine, four_in_one.reshape(2, rows * columns, -1), atol=1e-3, rtol=1e-3)
     assert coarse.shape == (2, rows * columns, outputs[21].shape[1])
     assert not coarse.requires_grad
 
