@@ -106,15 +106,16 @@ def crack(rng: Generator, window: Shape, centre: tuple[float, float], size: floa
     for _ in range(8):  # branches of branches, but not for ever
         if not branches:
             break
-        point, heading, left, width = branches.pop()
-        way = heading
+        point, heading, length, width = branches.pop()
+        way, left = heading, length
         while left > 0:
             way += rng.normal(0, jagged) - 0.15 * (way - heading)
             ahead = point + step * rng.uniform(0.5, 1.5) * np.asarray([np.sin(way), np.cos(way)])
-            _stroke(canvas, np.stack([point, ahead]), width)
+            thinned = width * rng.uniform(0.6, 1.1) * (0.3 + 0.7 * left / length)
+            _stroke(canvas, np.stack([point, ahead]), thinned)
             if rng.random() < 0.06:
-                branches.append((ahead, way + rng.choice([-1, 1]) * rng.uniform(0.4, 1.2), 0.5 * left, 0.7 * width))
-            point, left, width = ahead, left - step, width * 0.995
+                branches.append((ahead, way + rng.choice([-1, 1]) * rng.uniform(0.4, 1.2), 0.5 * left, thinned))
+            point, left = ahead, left - step
     return _opacity(canvas, fade=rng.uniform(0, 0.5), rng=rng, cell=size / 4)
 
 

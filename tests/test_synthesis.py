@@ -39,7 +39,8 @@ def test_the_mask_marks_what_changed_and_only_that() -> None:
         far = ndimage.distance_transform_edt(~mask) > 4.5
         np.testing.assert_array_equal(changed[far], image[far])
         difference = np.abs(changed.astype(int) - image).max(axis=2)
-        assert np.median(difference[mask]) >= 4
+        away_from_change = ndimage.distance_transform_edt(difference < 4)
+        assert np.mean(away_from_change[mask] <= 2) > 0.9
         regions, count = ndimage.label(ndimage.binary_dilation(mask))
         strongest = ndimage.maximum(difference, regions, range(1, count + 1))
         assert np.mean(np.asarray(strongest) >= 7) > 0.9
@@ -95,7 +96,7 @@ def test_contrasts_range_from_subtle_to_strong() -> None:
         changed, _ = add_anomalies(image, None, np.random.default_rng(seed), textures)
         strongest.append(np.abs(changed.astype(int) - image).max())
     assert np.mean(np.asarray(strongest) < 30) > 0.05
-    assert np.mean(np.asarray(strongest) > 100) > 0.1
+    assert np.mean(np.asarray(strongest) > 80) > 0.1
 
 
 def test_grey_photos_stay_grey() -> None:
