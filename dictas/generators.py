@@ -1,0 +1,193 @@
+"""Query, key and value generators: small networks on frozen tokens, shared by all classes (DictAS, section 3.2).
+
+They are all that is trained. Two kinds of block let a token see its surroundings:
+
+* "attention": transformer blocks, as in the paper; for the few, deep tokens of a ViT.
+* "convolution": depthwise convolutions; for the many tokens of a CNN, where attention of all to all would cost
+  more than the backbone.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Kind = Literal["attention", "convolution"]
+HEAD = 64
+"""Channels per attention head."""
+
+
+class Standardise(nn.Module):
+    """Tokens [B, P, C] with mean 0 and variance 1 per channel over the training data; for unusual images too.
+
+    With ``relative``, each token is given twice: as it is, and less the mean token of its image, so that what
+    light and exposure add to all tokens alike can be told from what is there.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int, relative: bool) -> None:
+        super().__init__()
+        self.relative = relative
+        self.out_channels = channels * 2 if relative else channels
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+
+    def fit(self, tokens: Tensor) -> None:
+        """Take mean and scale from tokens [..., C]."""
+        flat = tokens.flatten(0, -2)
+        self.mean.copy_(flat.mean(0))
+        self.scale.copy_(1.0 / flat.std(0).clamp_min(1e-4))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        standard = (tokens - self.mean) * self.scale
+        if self.relative:
+            return torch.cat([standard, standard - standard.mean(dim=1, keepdim=True)], dim=-1)
+        return standard
+
+
+class AttentionBlock(nn.Module):
+    """A pre-norm transformer block on tokens [B, P, C]; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // HEAD)
+        self.norm = nn.LayerNorm(channels)
+        self.inputs = nn.Linear(channels, 3 * channels)
+        self.mixed = nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
+        )
+        _silence(self.mixed)
+        _silence(self.mlp[-1])
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.inputs(self.norm(tokens)).chunk(3, -1)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        tokens = tokens + self.mixed(mixed)
+        return tokens + self.mlp(tokens)
+
+
+class ConvolutionBlock(nn.Module):
+    """Tokens [B, P, C] see 5 x 5 of the grid around them, channel by channel; starts as the identity.
+
+    The norm is taken over all tokens of an image: how much they differ among each other is worth knowing.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.around = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.norm = nn.GroupNorm(1, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+        _silence(self.mlp[-1])
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        around = self.around(tokens.transpose(1, 2).unflatten(2, grid))
+        return tokens + self.mlp(self.norm(around).flatten(2).transpose(1, 2))
+
+
+def _silence(layer: nn.Module) -> None:
+    assert isinstance(layer, nn.Linear)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+BLOCKS: dict[Kind, type[AttentionBlock] | type[ConvolutionBlock]] = {
+    "attention": AttentionBlock,
+    "convolution": ConvolutionBlock,
+}
+
+
+class Projection(nn.Module):
+    """``block``, then a linear map to ``out_channels``: g_Q or g_K, or g_V without its shortcut."""
+
+    def __init__(self, kind: Kind, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.block = BLOCKS[kind](channels)
+        self.out = nn.Linear(channels, out_channels)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self.out(self.block(tokens, grid))
+
+
+class Generators(nn.Module):
+    """g_Q, g_K and g_V of one group of layers. Two kinds: `PaperGenerators`, `SharedGenerators`."""
+
+    def for_query(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Tokens [B, P, C] -> queries [B, P, key_dim] with the scale of the lookup in them, and what retrieved
+        values are compared with [B, P, value_dim]."""
+        raise NotImplementedError
+
+    def for_support(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Tokens [B, P, C] -> keys [B, P, key_dim] and values [B, P, value_dim]."""
+        raise NotImplementedError
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        """Those of g_V alone, which training freezes first."""
+        raise NotImplementedError
+
+
+class PaperGenerators(Generators):
+    """The paper's: blocks as wide as the tokens, ``g_V(x) = x + block(x)``, compared with the query's own tokens."""
+
+    def __init__(self, channels: int, kind: Kind) -> None:
+        super().__init__()
+        self.standardise = Standardise(channels, relative=False)
+        self.to_query, self.to_key, self.to_value = (BLOCKS[kind](channels) for _ in range(3))
+        self.to_key.load_state_dict(self.to_query.state_dict())
+
+    def for_query(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        standard = self.standardise(tokens)
+        return self.to_query(standard, grid) * tokens.shape[-1] ** -0.5, standard
+
+    def for_support(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        standard = self.standardise(tokens)
+        return self.to_key(standard, grid), self.to_value(standard, grid)  # a block is x + ... already
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        return list(self.to_value.parameters())
+
+
+class SharedGenerators(Generators):
+    """Narrower and quicker, and what retrieved values are compared with is learned as well.
+
+    Tokens are brought to ``width`` channels and through one block for all three generators; then each has a
+    block of its own. g_V describes the query too: raw tokens of a darker photo of the same thing differ from all
+    of the support's, while g_V learns to leave out what light changes. Queries and keys have unit length, and a
+    learned sharpness says how many entries sparsemax mixes. It starts at C^½: the paper's C^-½ for tokens whose
+    channels have unit variance, as their squared length is C.
+    """
+
+    def __init__(self, channels: int, kind: Kind, width: int, key_dim: int, value_dim: int) -> None:
+        super().__init__()
+        self.standardise = Standardise(channels, relative=True)
+        self.stem = nn.Linear(self.standardise.out_channels, width)
+        self.trunk = BLOCKS[kind](width)
+        self.to_query = Projection(kind, width, key_dim)
+        self.to_key = Projection(kind, width, key_dim)
+        # What is like should start by looking alike from both sides.
+        self.to_key.load_state_dict(self.to_query.state_dict())
+        self.to_value = Projection(kind, width, value_dim)
+        self.log_sharpness = nn.Parameter(torch.tensor(0.5 * math.log(key_dim)))
+
+    def for_query(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        shared = self._shared(tokens, grid)
+        return _unit(self.to_query(shared, grid)) * self.log_sharpness.exp(), _unit(self.to_value(shared, grid))
+
+    def for_support(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        shared = self._shared(tokens, grid)
+        return _unit(self.to_key(shared, grid)), _unit(self.to_value(shared, grid))
+
+    def _shared(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self.trunk(self.stem(self.standardise(tokens)), grid)
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        return list(self.to_value.parameters())
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return nn.functional.normalize(vectors, dim=-1)
