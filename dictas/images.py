@@ -1,0 +1,208 @@
+"""Finding photos in a folder, and reading them ahead of the model in processes of their own."""
+
+import os
+import re
+import signal
+import stat
+import warnings
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from dictas import journal
+from encoders.errors import InputError
+from encoders.files import read_image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+"""Files that are taken for images, in lower case."""
+AHEAD = 2
+"""Images that each reading process prepares in advance."""
+BATCH_PIXELS = 2**25
+"""Originals of one batch have at most this many pixels together (or it is one image), which bounds memory."""
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image file.
+
+    Attributes:
+        name: path relative to the folder it was looked for in, with "/"; bytes that are no text are escaped.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of reading one photo.
+
+    Attributes:
+        index: its place in the list.
+        image: the photo, upright. uint8 [H, W, 3], None if it cannot be read
+        prepared: the same as the model is shown it. uint8 [h, w, 3], None if nothing was asked for
+        error: why it cannot be read, a sentence; "" if it can.
+    """
+
+    index: int
+    image: Image | None = None
+    prepared: Image | None = None
+    error: str = ""
+
+
+def find_images(folder: Path, skip: Collection[Path] = ()) -> list[Photo]:
+    """The images in a folder and the folders below it, in the order a person would list them (2 before 10).
+
+    Hidden files and folders are left out, and so are folders in ``skip`` and those that hold results of
+    `dictas.predict`. Links to folders elsewhere are followed once; a link to a folder within (or around) the one
+    searched is not, because its images have their own names already or it would never end. Empty files and dangling
+    links belong to the list: who reads them learns why they are unreadable. A path to a file is a list of one.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if folder.is_file():
+        return [Photo(_text(folder.name), folder)]
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give a folder of images.")
+    root = folder.resolve()
+    closed = {path.resolve() for path in skip} | {root}
+    found: list[tuple[list, Path]] = []
+    waiting = [folder]
+    while waiting:
+        below = []
+        for path in sorted(waiting.pop().iterdir(), key=_order):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                real = path.resolve()
+                inside = real.is_relative_to(root) or root.is_relative_to(real)
+                if real in closed or (path.is_symlink() and inside) or (path / journal.NAME).exists():
+                    continue
+                closed.add(real)
+                below.append(path)
+            elif path.suffix.lower() in SUFFIXES and _is_file(path):
+                found.append((_order(path.relative_to(folder)), path))
+        waiting += reversed(below)
+    found.sort()
+    return [Photo(_text(path.relative_to(folder).as_posix()), path) for _, path in found]
+
+
+def load(
+    photos: Sequence[Photo],
+    prepare: Callable[[Image], Image] | None = None,
+    workers: int = 0,
+    start: int = 0,
+) -> Generator[Loaded]:
+    """Read ``photos[start:]`` one after the other; those that cannot be read come as errors, in their place.
+
+    At most ``AHEAD * workers`` images wait in memory. They come from the workers through pipes, not through shared
+    memory: nothing is left in /dev/shm by a kill, and a small /dev/shm, as in containers, does not matter.
+
+    Args:
+        prepare: makes `Loaded.prepared`; runs in the workers, so it should not drag a model along.
+        workers: processes that read; 0 reads in this one.
+    """
+    yield from DataLoader(
+        _Photos(photos, prepare, start),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
+        collate_fn=_unchanged,
+        worker_init_fn=_begin_worker,
+    )
+
+
+def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
+    """Group consecutive photos whose prepared images have one size; unreadable ones go with their neighbours.
+
+    Where a group ends depends on its own photos only: to begin again behind a group gives the same groups.
+
+    Args:
+        size: most photos of a group; see also `BATCH_PIXELS`.
+    """
+    group: list[Loaded] = []
+    shape: tuple[int, ...] | None = None
+    pixels = 0
+    for photo in loaded:
+        if photo.image is not None:
+            its_shape = photo.image.shape if photo.prepared is None else photo.prepared.shape
+            its_pixels = photo.image.shape[0] * photo.image.shape[1]
+            if shape is not None and (its_shape != shape or pixels + its_pixels > BATCH_PIXELS):
+                yield group
+                group, pixels = [], 0
+            shape, pixels = its_shape, pixels + its_pixels
+        group.append(photo)
+        if len(group) == size:
+            yield group
+            group, shape, pixels = [], None, 0
+    if group:
+        yield group
+
+
+def read(photo: Photo, index: int = 0, prepare: Callable[[Image], Image] | None = None) -> Loaded:
+    """Read one photo, whatever is wrong with it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, one for each of thousands
+            image = read_image(photo.path)
+    except InputError as error:
+        return Loaded(index, error=str(error))
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Decoders meet damaged files with any exception; one of them must not end the night's work.
+        return Loaded(index, error=f"The image {photo.path} cannot be read ({error!r}); replace or remove it.")
+    return Loaded(index, image, prepare(image) if prepare else None)
+
+
+class _Photos(Dataset[Loaded]):
+    def __init__(self, photos: Sequence[Photo], prepare: Callable[[Image], Image] | None, start: int) -> None:
+        self._photos, self._prepare, self._start = photos, prepare, start
+
+    def __len__(self) -> int:
+        return len(self._photos) - self._start
+
+    def __getitem__(self, item: int) -> Loaded:
+        index = self._start + item
+        return read(self._photos[index], index, self._prepare)
+
+
+def _unchanged(loaded: Any) -> Any:
+    return loaded
+
+
+def _begin_worker(_number: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the parent ends its workers, they need not complain.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+
+
+def _order(path: Path) -> list[list[str | int]]:
+    """Sorts numbers in names as numbers; names that differ only in case or zeros keep a fixed order."""
+    parts = [part.casefold() for part in path.parts]
+    keys: list[list[str | int]] = [
+        [int(piece) if place % 2 else piece for place, piece in enumerate(re.split(r"([0-9]+)", part))]
+        for part in parts
+    ]
+    return [*keys, [os.fspath(path)]]
+
+
+def _is_file(path: Path) -> bool:
+    """A file, or a link to nowhere; opening a pipe or a device would wait forever."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
+
+
+def _text(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,71 @@
+"""What a run leaves for people and programs to read: results.csv and results.json."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dictas.outputs import Row
+from dictas.thresholds import LEVELS, Threshold
+from encoders.files import atomic_path, write_json
+
+SCHEMA_VERSION = 1
+CSV, JSON = "results.csv", "results.json"
+MAP_NOTES = {
+    "png16": f"maps/*.png, 16 bit: value = pixel / {LEVELS}",
+    "npz": "maps/*.npz: array map, float16",
+    "none": "not written",
+}
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Where the time went, over all sessions of a run that was stopped and continued."""
+
+    images: float
+    """From the first photo to the last, reading and writing included."""
+    setup: float
+    """Dictionary and threshold; of this session only."""
+
+
+def summary(
+    rows: Sequence[Row], asked: dict[str, Any], support: Sequence[str], threshold: Threshold, seconds: Seconds
+) -> dict[str, Any]:
+    """The content of results.json."""
+    unreadable = sum(row.status != "ok" for row in rows)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "dictsplat_version": version("dictsplat"),
+        "options": asked,
+        "support": list(support),
+        "threshold": asdict(threshold),
+        "maps": MAP_NOTES[asked["maps"]],
+        "counts": {
+            "images": len(rows),
+            "ok": len(rows) - unreadable,
+            "anomalous": sum(bool(row.anomalous) for row in rows),
+            "unreadable": unreadable,
+        },
+        "seconds": {"setup": round(seconds.setup, 3), "images": round(seconds.images, 3)},
+        "images_per_second": round(len(rows) / seconds.images, 3) if seconds.images else None,
+    }
+
+
+def write_results(folder: Path, rows: Sequence[Row], content: dict[str, Any]) -> None:
+    """Write results.csv, which depends on images and options only, and results.json, which also has timings."""
+    with atomic_path(folder / CSV) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(field.name for field in fields(Row))
+        for row in rows:
+            lines.writerow(_cell(value) for value in asdict(row).values())
+    write_json(folder / JSON, content)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    return f"{value:.6f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,148 @@
+"""The way of photos through a run: read, prepared, judged in batches, written, and noted in the journal."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dictas.detector import Backbone, Detector, pixel_map
+from dictas.images import Loaded, Photo, batches, load
+from dictas.journal import Journal
+from dictas.outputs import UNREADABLE, Row, Writer, output_names, sync_folders
+from dictas.tiles import Tiling, map_image
+from encoders.base import Encoder
+from encoders.progress import Report
+
+SETUP_LINES = 2
+"""Lines of the journal before the first batch: what was asked for, and the threshold."""
+WRITERS = 4
+"""Threads that compute full-size maps and write files; much of their time they wait for the disk."""
+BEHIND = 2
+"""Batches that may be judged but not yet written."""
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A detector that remembers what is normal, and how it is shown photos.
+
+    Attributes:
+        size: photos or tiles at a time.
+    """
+
+    backbone: Backbone
+    detector: Detector
+    tiling: Tiling | None
+    size: int
+
+    def group_size(self) -> int:
+        """Photos at a time; tiled ones come alone, as their tiles make batches."""
+        return self.size if self.tiling is None else 1
+
+    def read(self, photos: Sequence[Photo], workers: int, start: int = 0) -> Generator[Loaded]:
+        """As `images.load`. Photos are prepared in the reading processes, which get no copy of the model."""
+        prepare = None if self.tiling else replace(self.backbone, encoder=cast(Encoder, None)).prepare
+        return load(photos, prepare, workers, start)
+
+    def maps(self, group: Sequence[Loaded]) -> list[Callable[[], Map]]:
+        """For each readable photo a function that returns its map float32 [H, W]: the part without the model."""
+        images = [photo.image for photo in group if photo.image is not None]
+        if self.tiling is not None:
+            tiled = [map_image(self.backbone, self.detector, image, self.tiling, self.size) for image in images]
+            return [partial(np.asarray, values) for values in tiled]
+        if not images:
+            return []
+        batch = self.backbone.batch([photo.prepared for photo in group if photo.prepared is not None])
+        prepared = (batch.images.shape[1], batch.images.shape[2])
+        return [
+            partial(pixel_map, token_map, prepared, (image.shape[0], image.shape[1]))
+            for token_map, image in zip(self.detector.maps(batch).cpu(), images, strict=True)
+        ]
+
+
+def judge_all(
+    judge: Judge, photos: Sequence[Photo], writer: Writer, workers: int, journal: Journal, report: Report
+) -> list[Row]:
+    """Judge the photos that the journal does not have yet; the rows of all, in order."""
+    names = output_names([photo.name for photo in photos])
+    empty = [Row(photo.name, output=name) for photo, name in zip(photos, names, strict=True)]
+    rows = _finished(journal, photos, empty)
+    clock = time.monotonic()
+    waiting: deque[list[Future[Row]]] = deque()
+
+    def tell() -> None:
+        unreadable = sum(row.status == UNREADABLE for row in rows)
+        message = f"photos, {sum(bool(row.anomalous) for row in rows)} anomalous, {unreadable} unreadable"
+        report(len(rows), len(photos), message)
+
+    def commit() -> None:
+        nonlocal clock
+        done = [future.result() for future in waiting[0]]
+        sync_folders(writer.folder, done)
+        now = time.monotonic()
+        stamps = [_stamp(photo) for photo in photos[len(rows) : len(rows) + len(done)]]
+        journal.append({"seconds": round(now - clock, 6), "stamps": stamps, "rows": [asdict(row) for row in done]})
+        clock = now
+        waiting.popleft()
+        rows.extend(done)
+        tell()
+
+    tell()
+    pool = ThreadPoolExecutor(WRITERS)
+    loaded = judge.read(photos, workers, start=len(rows))
+    try:
+        with closing(loaded):
+            for group in batches(loaded, judge.group_size()):
+                maps = iter(judge.maps(group))
+                tasks = [(photo, empty[photo.index], None if photo.image is None else next(maps)) for photo in group]
+                waiting.append([pool.submit(_finish, writer, *task) for task in tasks])
+                if len(waiting) > BEHIND:
+                    commit()
+        while waiting:
+            commit()
+    finally:
+        # After a failure what is being written is finished or removed, what waits is dropped.
+        pool.shutdown(wait=True, cancel_futures=True)
+    return rows
+
+
+def _finish(writer: Writer, photo: Loaded, row: Row, values: Callable[[], Map] | None) -> Row:
+    if photo.image is None or values is None:
+        return replace(row, status=UNREADABLE, error=photo.error, output="")
+    return writer.write(row, photo.image, values())
+
+
+def _finished(journal: Journal, photos: Sequence[Photo], empty: Sequence[Row]) -> list[Row]:
+    """Rows of the batches in the journal whose photos are still the same; later ones are struck out of it."""
+    rows: list[Row] = []
+    kept = SETUP_LINES
+    for line in journal.lines[SETUP_LINES:]:
+        found = [Row(**row) for row in line["rows"]]
+        place = slice(len(rows), len(rows) + len(found))
+        same = len(photos[place]) == len(found) and all(
+            row.path == now.path and row.output in ("", now.output) and stamp == _stamp(photo)
+            for row, now, stamp, photo in zip(found, empty[place], line["stamps"], photos[place], strict=True)
+        )
+        if not same:
+            break
+        rows += found
+        kept += 1
+    journal.keep(kept)
+    return rows
+
+
+def _stamp(photo: Photo) -> list[int] | None:
+    """Tells whether a file was changed; None for one that is not there."""
+    try:
+        status = photo.path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

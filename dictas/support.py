@@ -1,0 +1,141 @@
+"""The few normal images: read, turned if the part may lie at any angle, and remembered once.
+
+What a detector remembers is kept in ``dictionary.safetensors`` in the output folder and used again as long as the
+support images, the model and the options are the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from dictas.detector import Backbone, Batch, Detector
+from dictas.images import find_images
+from dictas.tiles import Tiling, prepared_batches
+from encoders.errors import InputError
+from encoders.files import atomic_path, read_image
+
+NAME = "dictionary.safetensors"
+
+Image = NDArray[np.uint8]
+
+
+class Learned(Detector, Protocol):
+    """A detector with weights, whose memory of normal images can be kept in a file.
+
+    Attributes:
+        config: its settings; equal ones have equal ``repr``.
+    """
+
+    config: Any
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The weights by name, as of a `torch.nn.Module`."""
+        ...
+
+    def dictionary_state(self) -> dict[str, torch.Tensor]:
+        """What it remembers."""
+        ...
+
+    def load_dictionary_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Remember what `dictionary_state` of an equal detector returned."""
+        ...
+
+
+@dataclass(frozen=True)
+class Support:
+    """Normal images and how they are shown to the detector.
+
+    Attributes:
+        names: relative to the support folder.
+        images: uint8 [H, W, 3] each.
+        digest: of the files' contents.
+        rotations: how many copies of each, itself included, turned by equal angles.
+    """
+
+    names: tuple[str, ...]
+    images: tuple[Image, ...]
+    digest: str
+    rotations: int = 1
+
+    def seen(self, backbone: Backbone, tiling: Tiling | None, size: int) -> list[list[Batch]]:
+        """Per image, turned and cut as asked, what the backbone sees; at most ``size`` pictures in a batch."""
+        return [list(prepared_batches(backbone, rotated(image, self.rotations), tiling, size)) for image in self.images]
+
+
+def read_support(folder: Path, rotations: int = 1) -> Support:
+    """Read the normal images in a folder (or one file).
+
+    Raises:
+        InputError: there is no image, or one that cannot be read.
+    """
+    if rotations < 1:
+        raise InputError(f"--rotations is {rotations}; give 1 (no turned copies) or more.")
+    photos = find_images(folder)
+    if not photos:
+        raise InputError(f"There is no image in the support folder {folder}; put 1 to 16 photos of good parts there.")
+    images = tuple(read_image(photo.path) for photo in photos)
+    digest = hashlib.blake2b(digest_size=16)
+    for photo in photos:
+        digest.update(hashlib.blake2b(photo.path.read_bytes()).digest())
+    return Support(tuple(photo.name for photo in photos), images, digest.hexdigest(), rotations)
+
+
+def rotated(image: Image, rotations: int) -> list[Image]:
+    """``rotations`` copies of an image uint8 [H, W, 3], turned by multiples of 360° / ``rotations``, itself first.
+
+    Quarter turns are exact. Others keep the size: what turns out of the picture is lost, and the corners are filled
+    with the picture mirrored at its border, which invents no edges and no colours.
+    """
+    return [turned(image, 360.0 * number / rotations) for number in range(rotations)]
+
+
+def turned(image: Image, degrees: float) -> Image:
+    """An image turned counter-clockwise; see `rotated`."""
+    quarters = degrees / 90.0
+    if quarters == round(quarters):
+        return np.ascontiguousarray(np.rot90(image, round(quarters)))
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    turned = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(turned, np.uint8)
+
+
+def model_digest(detector: Learned) -> str:
+    """Identifies a detector's settings and weights, wherever they came from."""
+    digest = hashlib.blake2b(repr(detector.config).encode(), digest_size=16)
+    for name, value in sorted(detector.state_dict().items()):
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def remember(detector: Learned, batches: Sequence[Batch], path: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Let the detector remember normal images and keep that in ``path``."""
+    detector.remember(batches)
+    state = {name: value.detach().cpu().contiguous() for name, value in detector.dictionary_state().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, {"fingerprint": json.dumps(fingerprint, sort_keys=True)})
+
+
+def recall(detector: Learned, path: Path, fingerprint: Mapping[str, Any]) -> bool:
+    """Let the detector remember what ``path`` holds; False if that was not made with ``fingerprint``."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("fingerprint") != json.dumps(fingerprint, sort_keys=True):
+                return False
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (FileNotFoundError, SafetensorError):
+        return False
+    detector.load_dictionary_state(state)
+    return True
