@@ -14,6 +14,7 @@ from torch import Tensor
 from dictas.coreset import coreset
 from dictas.detector import Backbone, Batch
 from dictas.lookup import CHUNK_VALUES, lookup
+from dictas.model import aggregated
 from encoders.base import Encoder
 from encoders.state_prompts import state_vectors
 
@@ -115,7 +116,7 @@ class UntrainedLookup:
 
     def _tokens(self, batch: Batch) -> list[Tensor]:
         """[B, P, C] per layer and neighbourhood, of length C^½."""
-        found = [pooled(tokens, batch.grid, width) for tokens in batch.tokens for width in self._neighbourhoods]
+        found = [aggregated(tokens, batch.grid, width) for tokens in batch.tokens for width in self._neighbourhoods]
         return [F.normalize(tokens, dim=-1) * tokens.shape[-1] ** 0.5 for tokens in found]
 
 
@@ -152,13 +153,15 @@ class TextOnly:
         return torch.stack(found)
 
 
-BASELINES: dict[str, Callable[[Backbone, str, int], NearestNeighbour | PatchCore | UntrainedLookup | TextOnly]] = {
-    NearestNeighbour.name: lambda _backbone, _name, _seed: NearestNeighbour(),
-    PatchCore.name: lambda _backbone, _name, seed: PatchCore(seed),
-    UntrainedLookup.name: lambda _backbone, _name, _seed: UntrainedLookup(),
-    TextOnly.name: lambda backbone, name, _seed: TextOnly(backbone.encoder, name),
+Baseline = NearestNeighbour | PatchCore | UntrainedLookup | TextOnly
+
+BASELINES: dict[str, Callable[[Backbone, str], Baseline]] = {
+    NearestNeighbour.name: lambda _backbone, _name: NearestNeighbour(),
+    PatchCore.name: lambda _backbone, _name: PatchCore(),
+    UntrainedLookup.name: lambda _backbone, _name: UntrainedLookup(),
+    TextOnly.name: lambda backbone, name: TextOnly(backbone.encoder, name),
 }
-"""Makes a baseline for a backbone, what the inspected thing is called, and a seed."""
+"""Makes a baseline for a backbone and what the inspected thing is called."""
 
 
 def nearest(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,15 +175,6 @@ def nearest(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     return (queries - bank[indices]).norm(dim=1), indices
 
 
-def pooled(tokens: Tensor, grid: tuple[int, int], width: int) -> Tensor:
-    """The mean of each token and those around it, ``width`` x ``width`` (fewer at borders): [B, P, C]."""
-    if width == 1:
-        return tokens
-    rows = tokens.transpose(1, 2).unflatten(2, grid)
-    means = F.avg_pool2d(rows, width, stride=1, padding=width // 2, count_include_pad=False)
-    return means.flatten(2).transpose(1, 2)
-
-
 def _described(batch: Batch) -> Tensor:
     """All layers side by side, each of equal weight, together of unit length. [B, P, C]"""
     layers = [F.normalize(tokens, dim=-1) for tokens in batch.tokens]
@@ -189,4 +183,4 @@ def _described(batch: Batch) -> Tensor:
 
 def _locally_aware(batch: Batch) -> Tensor:
     """All layers side by side, each the mean over 3 x 3 tokens. [B, P, C]"""
-    return torch.cat([pooled(tokens, batch.grid, 3) for tokens in batch.tokens], dim=-1)
+    return torch.cat([aggregated(tokens, batch.grid, 3) for tokens in batch.tokens], dim=-1)
