@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.anomaly import anomaly
 from app.exits import guarded
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(anomaly)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by train or demo.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

@@ -1,0 +1,122 @@
+"""`dictsplat anomaly`: find what is wrong with parts, given a few good ones."""
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import anomaly_eval
+from app.exits import EXIT_FAULT
+
+anomaly = typer.Typer(
+    name="anomaly",
+    help="Find what is wrong with parts, given a few photos of good ones.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@anomaly.command(epilog="Example: dictsplat anomaly predict --support good/ --query tonight/ --out results/")
+def predict(
+    support: Annotated[Path, typer.Option(help="Folder with 1 to 16 photos of good parts.")],
+    query: Annotated[Path, typer.Option(help="Folder with the photos to judge, subfolders included.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results, new or of the same command before.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights made by anomaly train. Default: those that come with dictsplat.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH]. Default: the checkpoint's.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Photos are shown to the model with about SIZE x SIZE pixels.")
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Cut photos into overlapping tiles of this many pixels: small defects, large photos."),
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Share of its side that a tile has in common with the next.")] = 0.25,
+    rotations: Annotated[
+        int,
+        typer.Option(help="For parts that lie at any angle: also know each good photo turned, so many times in all."),
+    ] = 1,
+    threshold: Annotated[
+        float | None, typer.Option(help="From which value on, 0..1, pixels and photos are anomalous.")
+    ] = None,
+    false_alarms: Annotated[
+        float, typer.Option(help="Without --threshold: share of good photos that may be flagged.")
+    ] = 0.01,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder with masks of some photos; the threshold is then the F1-best on these.")
+    ] = None,
+    maps: Annotated[str, typer.Option(help="png16, npz or none.")] = "png16",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read photos. Default: half the cores, at most 4.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Photos or tiles shown to the model at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json on stdout and nothing else.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Throw away what OUT holds of an earlier command.")
+    ] = False,
+) -> None:
+    """Judge thousands of photos by a few good ones. Run it again to continue after a stop.
+
+    Leaves results.csv, results.json, report.html, maps, overlays and masks in OUT. Ends with status 1 if photos could
+    not be read.
+    """
+    from app.anomaly_report import write_report
+    from app.progress import StageProgress
+    from dictas.checkpoint import load_detector
+    from dictas.predict import PredictOptions
+    from dictas.predict import predict as run
+    from splat.run import storage_errors
+    from splat.train_config import pick_device
+
+    options = PredictOptions(
+        tile=tile,
+        overlap=overlap,
+        rotations=rotations,
+        threshold=threshold,
+        false_alarms=false_alarms,
+        masks=masks,
+        maps=maps,
+        workers=reading_processes() if workers is None else workers,
+        batch=batch,
+        overwrite=overwrite,
+    )
+    quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with quiet, StageProgress(lines=not as_json) as reports, storage_errors(out):
+        backbone, detector = load_detector(checkpoint, pick_device(device), encoder=encoder, size=size)
+        prediction = run(backbone, detector, support, query, out, options, reports("photos"), reports("threshold"))
+        write_report(out, prediction)
+    results = prediction.results
+    counts = results["counts"]
+    if as_json:
+        typer.echo(json.dumps(results, indent=2, allow_nan=False))
+    else:
+        typer.echo(
+            f"{counts['anomalous']:,} of {counts['ok']:,} photos are anomalous (score from "
+            f"{results['threshold']['image']:.4f} on); look at {out / 'report.html'}"
+        )
+    if counts["unreadable"]:
+        typer.echo(
+            f"{counts['unreadable']:,} of {counts['images']:,} photos could not be read; {out / 'results.csv'} says "
+            "which and why.",
+            err=True,
+        )
+        raise typer.Exit(EXIT_FAULT)
+
+
+def reading_processes() -> int:
+    """How many processes read photos unless --workers says otherwise."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores // 2)
+
+
+anomaly_eval.register(anomaly)
