@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from dictas.detector import image_score
 from dictas.support import rotated
-from dictas.thresholds import PRIOR, SPREAD, LabelledMaps, fixed, from_support, normal_limit
+from dictas.thresholds import CHANGED_SPREAD, PRIOR, SPREAD, LabelledMaps, fixed, from_support, normal_limit
 from dictas.tiles import Tiling, map_image
 from encoders.errors import InputError
 
@@ -24,6 +24,16 @@ def test_false_alarm_rate_holds_where_its_assumption_does(count, rate):
     limits = np.array([normal_limit(row[:count], rate) for row in scores])
     alarms = (scores[:, count:] >= limits[:, None]).mean()
     assert alarms == pytest.approx(rate, rel=0.15)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_false_alarm_rate_holds_with_doubt(rate):
+    rng = np.random.default_rng(0)
+    spreads = SPREAD * np.sqrt(PRIOR / rng.chisquare(PRIOR, 20000))
+    means = rng.normal(0, CHANGED_SPREAD, 20000)
+    judged, others = rng.normal(0, spreads), rng.normal(means, spreads)
+    limits = np.array([normal_limit([0.01 * np.exp(one)], rate, CHANGED_SPREAD) for one in judged])
+    assert (0.01 * np.exp(others) >= limits).mean() == pytest.approx(rate, rel=0.25)
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 16])
@@ -73,7 +83,7 @@ def test_one_support_image_is_judged_changed():
     found = from_support(backbone(), detector, [image], [[backbone().batch([image])]], 0.01, Tiling(64), 4)
     assert found.method == "augmentation"
     assert detector.remembered == 1
-    assert found.image > max(found.samples) > 0
+    assert found.image == normal_limit([max(found.samples)], 0.01, CHANGED_SPREAD) > 2 * max(found.samples) > 0
     assert found.samples[0] < 0.2 * sorted(found.samples)[1]  # mirrored blocks have the same mean colours
 
 
