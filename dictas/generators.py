@@ -19,19 +19,13 @@ HEAD = 64
 
 
 class Standardise(nn.Module):
-    """Tokens [B, P, C] with mean 0 and variance 1 per channel over the training data; for unusual images too.
-
-    With ``relative``, each token is given twice: as it is, and less the mean token of its image, so that what
-    light and exposure add to all tokens alike can be told from what is there.
-    """
+    """Tokens [B, P, C] with mean 0 and variance 1 per channel over the training data."""
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, channels: int, relative: bool) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.relative = relative
-        self.out_channels = channels * 2 if relative else channels
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
@@ -42,10 +36,24 @@ class Standardise(nn.Module):
         self.scale.copy_(1.0 / flat.std(0).clamp_min(1e-4))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        standard = (tokens - self.mean) * self.scale
-        if self.relative:
-            return torch.cat([standard, standard - standard.mean(dim=1, keepdim=True)], dim=-1)
-        return standard
+        return (tokens - self.mean) * self.scale
+
+
+class RelativeStem(nn.Module):
+    """A linear map of each token [B, P, C] and of what it has more than the mean token of its image.
+
+    So what light and exposure add to all tokens alike can be told from what is there.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * channels, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        own, relative = self.linear.weight.chunk(2, dim=1)
+        # W x + V (x - mean) = (W + V) x - V mean: one product with all tokens instead of two.
+        mean = nn.functional.linear(tokens.mean(dim=1, keepdim=True), relative)
+        return nn.functional.linear(tokens, own + relative, self.linear.bias) - mean
 
 
 class AttentionBlock(nn.Module):
@@ -136,7 +144,7 @@ class PaperGenerators(Generators):
 
     def __init__(self, channels: int, kind: Kind) -> None:
         super().__init__()
-        self.standardise = Standardise(channels, relative=False)
+        self.standardise = Standardise(channels)
         self.to_query, self.to_key, self.to_value = (BLOCKS[kind](channels) for _ in range(3))
         self.to_key.load_state_dict(self.to_query.state_dict())
 
@@ -164,8 +172,8 @@ class SharedGenerators(Generators):
 
     def __init__(self, channels: int, kind: Kind, width: int, key_dim: int, value_dim: int) -> None:
         super().__init__()
-        self.standardise = Standardise(channels, relative=True)
-        self.stem = nn.Linear(self.standardise.out_channels, width)
+        self.standardise = Standardise(channels)
+        self.stem = RelativeStem(channels, width)
         self.trunk = BLOCKS[kind](width)
         self.to_query = Projection(kind, width, key_dim)
         self.to_key = Projection(kind, width, key_dim)

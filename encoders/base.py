@@ -19,11 +19,19 @@ class Encoder(Protocol):
         name: what `encoders.create` was called with; written into files that hold this encoder's vectors.
         dim: length D of a vector.
         max_text_tokens: longest phrase in tokens, special tokens included.
+        layers: how many layers `patch_tokens` can take tokens from.
+        patch_side: height and width to which `patch_tokens` squashes images; None if it takes them as they are.
     """
 
     name: str
     dim: int
     max_text_tokens: int
+
+    @property
+    def layers(self) -> int: ...
+
+    @property
+    def patch_side(self) -> int | None: ...
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Phrases -> unit vectors float32 [P, D].

@@ -67,10 +67,16 @@ class EmbeddedEncoder:
     name = "embedded"
     dim = CLASSES
     max_text_tokens = MAX_TOKENS
+    patch_side = None
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = device
         self._network = image_network(device)
+
+    @property
+    def layers(self) -> int:
+        """Blocks of the network."""
+        return len(self._network._blocks)
 
     @cached_property
     def _space(self) -> ClassSpace:
@@ -118,10 +124,9 @@ class EmbeddedEncoder:
         Coarser outputs are interpolated. Of finer ones (blocks 1 to 4) a token holds all that lie in it, row by
         row: nothing small is averaged away.
         """
-        blocks = len(self._network._blocks)
-        wrong = [layer for layer in layers if not 1 <= layer <= blocks]
+        wrong = [layer for layer in layers if not 1 <= layer <= self.layers]
         if wrong:
-            raise InputError(f"The embedded encoder has layers 1 to {blocks}; {wrong[0]} was asked for.")
+            raise InputError(f"The embedded encoder has layers 1 to {self.layers}; {wrong[0]} was asked for.")
         grid = self.patch_grid(*images.shape[1:3])
         outputs = block_outputs(self._network, to_input(images, self._device), layers)
         return [_tokens(outputs[layer], grid) for layer in layers]

@@ -103,12 +103,17 @@ class OpenClipEncoder:
         An approximation: CLIP trains only the class token, so single tokens match text less well than a crop
         does. The image is squashed to the model's size. float32 [h, w, D]
         """
-        tokens = self._intermediates(image[None], [self._blocks()], normalize=True)[0]
+        tokens = self._intermediates(image[None], [self.layers], normalize=True)[0]
         projection = self._visual.proj
         if projection is not None:
             tokens = tokens @ projection
         unit = torch.nn.functional.normalize(tokens[0].float(), dim=-1)
         return unit.reshape(*self.patch_grid(*image.shape[:2]), -1).cpu().numpy()
+
+    @property
+    def patch_side(self) -> int:
+        """Side of the model's input."""
+        return self._size[0]
 
     @torch.no_grad()
     def patch_tokens(self, images: NDArray[np.uint8], layers: Sequence[int]) -> list[Tensor]:
@@ -116,10 +121,9 @@ class OpenClipEncoder:
         return [tokens.float() for tokens in self._intermediates(images, layers, normalize=False)]
 
     def _intermediates(self, images: NDArray[np.uint8], layers: Sequence[int], normalize: bool) -> list[Tensor]:
-        blocks = self._blocks()
-        wrong = [layer for layer in layers if not 1 <= layer <= blocks]
+        wrong = [layer for layer in layers if not 1 <= layer <= self.layers]
         if wrong:
-            raise InputError(f"{self.name} has layers 1 to {blocks}; {wrong[0]} was asked for.")
+            raise InputError(f"{self.name} has layers 1 to {self.layers}; {wrong[0]} was asked for.")
         indices = sorted({layer - 1 for layer in layers})
         output = self._visual.forward_intermediates(
             self._squashed(images),
@@ -131,7 +135,13 @@ class OpenClipEncoder:
         taken = dict(zip(indices, output["image_intermediates"], strict=True))
         return [taken[layer - 1] for layer in layers]
 
-    def _blocks(self) -> int:
+    @property
+    def layers(self) -> int:
+        """Transformer blocks.
+
+        Raises:
+            InputError: the model is no ViT of the library's.
+        """
         transformer = getattr(self._visual, "transformer", None)
         if transformer is None or not hasattr(self._visual, "forward_intermediates"):
             raise InputError(f"{self.name} has no patch tokens; choose a ViT of open_clip, such as ViT-B-16.")
@@ -139,7 +149,7 @@ class OpenClipEncoder:
 
     def patch_grid(self, height: int, width: int) -> tuple[int, int]:
         """Patches per column and row of the model's input; the image's own size does not matter."""
-        self._blocks()
+        _ = self.layers  # says so if there are none
         rows, columns = self._visual.grid_size
         return int(rows), int(columns)
 

@@ -1,0 +1,98 @@
+"""`dictsplat anomaly train`: generators for an encoder, from normal images alone."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(anomaly: typer.Typer) -> None:
+    """Add the command to `dictsplat anomaly`."""
+    anomaly.command(
+        epilog="Example: dictsplat anomaly train --encoder openclip:ViT-L-14-336:openai --images photos/ --out out/vitl"
+    )(train)
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for detector.safetensors, new or of the same command before.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Photos without defects, of anything. Default: images drawn by the program.")
+    ] = None,
+    textures: Annotated[
+        Path | None, typer.Option(help="Textures that defects are made of, such as DTD. Default: drawn ones.")
+    ] = None,
+    encoder: Annotated[str, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH].")] = "embedded",
+    preset: Annotated[str, typer.Option(help="default, or paper (DictAS as published; needs --images).")] = "default",
+    layers: Annotated[
+        str | None, typer.Option(help="Layers of the encoder, separated by commas. Default: four over its depth.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Photos will be shown with about SIZE x SIZE pixels.")] = None,
+    projection: Annotated[str, typer.Option(help="sparsemax, softmax, top-k, entmax15 or max.")] = "sparsemax",
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps. Default: the preset's.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that make images. Default: half the cores, at most 4.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Teach a detector what defects look like on things that have none. Run it again to continue after a stop.
+
+    Leaves detector.safetensors in OUT, for predict and eval --checkpoint.
+    """
+    from dataclasses import replace
+
+    import encoders
+    from app.anomaly import reading_processes
+    from app.progress import StageProgress
+    from dictas.checkpoint import make_backbone
+    from dictas.episodes import episodes
+    from dictas.fit import fit
+    from dictas.lookup import PROJECTIONS
+    from dictas.presets import fit_config, model_config
+    from encoders.errors import InputError
+    from encoders.state_prompts import state_vectors
+    from splat.run import storage_errors
+    from splat.train_config import pick_device
+
+    if preset not in ("default", "paper"):
+        raise InputError(f"There is no preset {preset!r}; known are default and paper.")
+    if projection not in PROJECTIONS:
+        raise InputError(f"There is no projection {projection!r}; known are {', '.join(PROJECTIONS)}.")
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps {steps} trains nothing; give at least 1.")
+    chosen: Any = preset
+    device = pick_device(device)
+    with StageProgress() as reports, storage_errors(out):
+        loaded = encoders.create(encoder, device)
+        model = replace(model_config(loaded, chosen, _numbers(layers), size), projection=projection)
+        config = replace(fit_config(loaded, chosen, images), seed=seed)
+        if steps is not None:
+            config = replace(config, steps=steps, validate_every=max(1, min(config.validate_every, steps // 8)))
+        data = episodes(images, textures, config.episode, seed)
+        texts = state_vectors(loaded) if hasattr(loaded, "encode_text") else None
+        progress = fit(
+            make_backbone(loaded, model),
+            model,
+            data,
+            config,
+            out,
+            texts,
+            reading_processes() if workers is None else workers,
+            device,
+            reports("train"),
+        )
+    typer.echo(
+        f"Validation: {progress.best:.3f} average precision on defects it was not trained on; "
+        f"use it with --checkpoint {out / 'detector.safetensors'}"
+    )
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    from encoders.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise InputError(f"--layers {text!r} is not a list of numbers such as 6,12,18,24.") from None

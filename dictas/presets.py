@@ -1,0 +1,68 @@
+"""Detectors that are worth training, by name."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from dictas.episodes import EpisodeConfig, FolderSource
+from dictas.fit import FitConfig
+from dictas.model import ModelConfig
+from encoders.base import Encoder
+from encoders.errors import InputError
+
+Preset = Literal["default", "paper"]
+EMBEDDED_LAYERS = (3, 5, 11, 15)
+"""Blocks of EfficientNet-Lite2 at strides 4, 8, 16 and 16: what they see goes from scratches to parts."""
+SIDE = 512
+"""Working size where the encoder leaves it open."""
+TRAINING_SIDE = 256
+"""Of training images then; generators see 5 x 5 tokens, whatever the size around them."""
+
+
+def model_config(
+    encoder: Encoder, preset: Preset, layers: tuple[int, ...] | None = None, size: int | None = None
+) -> ModelConfig:
+    """What to train on an encoder.
+
+    "default" looks all layers up at once with small generators; "paper" is DictAS: a lookup for each layer and
+    neighbourhood, generators as wide as the tokens with attention.
+
+    Args:
+        encoder: any.
+        preset: see above.
+        layers: of the encoder, from 1. Default: `EMBEDDED_LAYERS`, or the ends of the four quarters (6, 12, 18
+            and 24 of ViT-L).
+        size: working size; encoders with one input size have theirs.
+
+    Raises:
+        InputError: the encoder has no patch tokens or not these layers.
+    """
+    side = encoder.patch_side
+    if layers is None:
+        quarters = tuple(max(1, encoder.layers * quarter // 4) for quarter in (1, 2, 3, 4))
+        layers = EMBEDDED_LAYERS if side is None else quarters
+    if side is not None and size not in (None, side):
+        raise InputError(f"{encoder.name} is shown images of {side} x {side} pixels; leave --size out.")
+    blank = np.zeros((1, 64, 64, 3), np.uint8)
+    channels = tuple(tokens.shape[-1] for tokens in encoder.patch_tokens(blank, layers))
+    config = ModelConfig(encoder.name, layers, channels, size=side or size or SIDE, keep_aspect=side is None)
+    if preset == "paper":
+        return replace(config, joint=False, neighbourhoods=(1, 3), generators="paper", block="attention", max_entries=0)
+    return config
+
+
+def fit_config(encoder: Encoder, preset: Preset, images: Path | None) -> FitConfig:
+    """How to train on an encoder.
+
+    Raises:
+        InputError: "paper" without a folder of images, over which it counts its epochs.
+    """
+    side = encoder.patch_side or TRAINING_SIDE
+    if preset == "paper":
+        if images is None:
+            raise InputError("The paper preset trains on photos; name a folder of them with --images.")
+        config = FitConfig.paper(len(FolderSource(images)))
+        return replace(config, episode=replace(config.episode, side=side))
+    return FitConfig(EpisodeConfig(side=side))
