@@ -17,6 +17,18 @@ from encoders.errors import InputError
 
 NAME = "journal.jsonl"
 
+_open: set[int] = set()
+"""Handles of journals. A forked child, such as a process that reads photos, would keep the lock of a killed parent."""
+
+
+def _close_all() -> None:
+    for handle in _open:
+        os.close(handle)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_close_all)
+
 
 class Journal:
     """An append-only file of JSON objects, open and locked by this process."""
@@ -72,6 +84,7 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    _open.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,6 +94,7 @@ def open_journal(folder: Path) -> Iterator[Journal]:
             ) from None
         yield Journal(path, handle)
     finally:
+        _open.discard(handle)
         os.close(handle)
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from dictas import stream
 from dictas.detector import image_score, pixel_map
 from dictas.journal import NAME as JOURNAL
+from dictas.journal import open_journal
 from dictas.predict import PredictOptions, predict
 from dictas.support import NAME as DICTIONARY
 from encoders.errors import InputError
@@ -137,6 +138,7 @@ def damage(query: Path) -> None:
     (query / "1" / "loop").symlink_to(query)
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_with_the_same_bytes(support, query, tmp_path):
     damage(query)
     command = [sys.executable, inspection.__file__]
@@ -340,6 +342,21 @@ def test_two_runs_do_not_share_a_folder(support, query, tmp_path):
 
     with pytest.raises(Stop):
         run(support, query, tmp_path / "out", report=report)
+
+
+def test_readers_that_outlive_a_killed_run_do_not_keep_its_folder(tmp_path):
+    with open_journal(tmp_path / "out"):
+        reader = os.fork()
+        if not reader:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        time.sleep(0.1)
+        with open_journal(tmp_path / "out"):
+            pass
+    finally:
+        os.kill(reader, signal.SIGKILL)
+        os.waitpid(reader, 0)
 
 
 def test_a_full_disk_damages_nothing(support, query, tmp_path, monkeypatch):
