@@ -44,7 +44,7 @@ def explain(error: BaseException) -> str | None:
         return text
     allocation = "out of memory" in text or "can't allocate memory" in text
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and allocation):
-        return "There is not enough memory for this; use a smaller --scale or close other programs."
+        return "There is not enough memory for this; use a smaller --scale (--size, --batch) or close other programs."
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else ""
         return f"A file{where} cannot be used: {error.strerror}."

@@ -48,7 +48,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _fsync(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
         _fsync(path.parent)
     finally:
@@ -70,7 +70,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _fsync(file)
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~_UMASK)
         if not path.exists():
             temporary.rename(path)
             _fsync(path.parent)
@@ -78,10 +78,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _umask() -> int:
+def _current_umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+_UMASK = _current_umask()
+"""Read once, here: it can only be read by changing it, which two threads at a time may leave changed."""
 
 
 def _fsync(path: Path) -> None:
