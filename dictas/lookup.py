@@ -9,10 +9,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+
+from dictas import _native
 
 CHUNK_VALUES = 1 << 21
 """Similarities held at once, 8 MiB: memory stays the same however large the dictionary is, and caches like it."""
+CHUNK_WEIGHTS = 1 << 25
+"""Weights that the native lookup may find at once if all keys of all queries get one, 256 MiB."""
 CANDIDATES = 32
 """Best entries per query among which sparsemax is first looked for; trained generators leave about five."""
 TOP_K = 8
@@ -29,15 +34,20 @@ class _Sparsemax(torch.autograd.Function):
 
     @staticmethod
     def forward(scores: Tensor) -> Tensor:
-        threshold = scores.amax(-1, keepdim=True) - 1.0
-        size = torch.zeros_like(threshold)
+        # From the best score: its digits are not spent on what all scores share.
+        scores = scores - scores.amax(-1, keepdim=True)
+        threshold = torch.full_like(scores[..., :1], -1.0)
+        size = torch.full_like(threshold, torch.inf)
         while True:
             above = scores > threshold
             new_size = above.sum(-1, keepdim=True).to(scores.dtype)
-            if torch.equal(new_size, size):
+            # Sets only shrink; where one seems to grow again, rounding has had its say.
+            shrinks = new_size < size
+            if not shrinks.any():
                 return (scores - threshold).clamp_min_(0.0)
             total = torch.where(above, scores, 0.0).sum(-1, keepdim=True)
-            threshold, size = (total - 1.0) / new_size, new_size
+            threshold = torch.where(shrinks, (total - 1.0) / new_size, threshold)
+            size = torch.where(shrinks, new_size, size)
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -93,8 +103,8 @@ def lookup(
     """Rebuild each query from the values whose keys it resembles.
 
     Queries are taken some at a time; memory is bounded by `CHUNK_VALUES` and does not grow with P times M, in
-    training either: of a sparse projection only the weights above 0 are kept for the gradient, for a dense one
-    similarities are computed again.
+    training either: of sparsemax only the weights above 0 are kept for the gradient, for the other projections
+    similarities are computed again. Sparsemax of float32 on a CPU takes about as long as the product alone.
 
     Args:
         queries: [P, C].
@@ -104,7 +114,8 @@ def lookup(
         scale: factor on the similarities, C^-½ in the paper.
 
     Returns:
-        [P, D]; differentiable in queries, keys, values and scale.
+        [P, D]; differentiable in queries, keys, values and scale. NaN for a query whose similarities are not all
+        finite numbers.
     """
     if projection == "sparsemax":
         return _sparsemax_lookup(queries * scale, keys, values)
@@ -119,21 +130,37 @@ def lookup(
     return torch.cat([checkpoint(retrieve, some, keys, values, use_reentrant=False) for some in parts])
 
 
-def _rows(keys: Tensor) -> int:
-    return max(1, CHUNK_VALUES // len(keys))
+def _rows(keys: Tensor, chunk: int = CHUNK_VALUES) -> int:
+    return max(1, chunk // len(keys))
+
+
+Support = tuple[Tensor, Tensor, Tensor]
+"""The weights above 0 of P queries: where each query's begin [P + 1], their entries [N], and the weights [N]."""
 
 
 def _sparsemax_lookup(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    with torch.no_grad():
-        found = [_support(some @ keys.T) for some in queries.split(_rows(keys))]
-        width = max(indices.shape[1] for indices in found)
-        indices = torch.cat([torch.nn.functional.pad(some, (0, width - some.shape[1]), value=-1) for some in found])
-    retrieved, _ = _Retrieve.apply(queries, keys, values, indices)
-    return retrieved
+    find, rows = _support_in(keys.detach()), _rows(keys)
+    if all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in (queries, keys, values)):
+        find, rows = _native_support_in(keys.detach()), _rows(keys, CHUNK_WEIGHTS)
+
+    def retrieve(some: Tensor) -> Tensor:
+        offsets, indices, weights = find(some.detach())
+        return _mix(values, indices, offsets, _Weights.apply(some, keys, offsets, indices, weights))
+
+    return torch.cat([retrieve(some) for some in queries.split(rows)])
 
 
-def _support(scores: Tensor) -> Tensor:
-    """Which entries sparsemax gives weight: int64 [P, S], those of a row best first, filled up with -1.
+def _native_support_in(keys: Tensor) -> Callable[[Tensor], Support]:
+    packed = _native.PackedKeys(keys.contiguous())
+    return lambda queries: packed.support(queries.contiguous(), torch.get_num_threads())
+
+
+def _support_in(keys: Tensor) -> Callable[[Tensor], Support]:
+    return lambda queries: _support(queries @ keys.T)
+
+
+def _support(scores: Tensor) -> Support:
+    """The weights above 0 of sparsemax over scores [P, M], those of a query best first.
 
     Sorted scores z_1 >= z_2 >= ... are in the support as long as ``1 + k z_k > Σ_{j<=k} z_j``. If the first few
     end before the last of them, nothing after them can belong to it, so only rows where they do not are sorted
@@ -146,45 +173,45 @@ def _support(scores: Tensor) -> Tensor:
         # Relative to the best score, so that a large common offset costs no digits.
         best = best - best[:, :1]
         inside = 1.0 + ranks * best > best.cumsum(1)
-        longest = int(inside.sum(1).max())
-        if longest < width or width == scores.shape[1]:
-            return torch.where(inside, indices, -1)[:, :longest]
+        inside[:, 0] = True  # in doubt only where it is no number, and then nor is the weight
+        sizes = inside.sum(1, keepdim=True)
+        if not (sizes >= width).any() or width == scores.shape[1]:
+            threshold = (torch.where(inside, best, 0.0).sum(1, keepdim=True) - 1.0) / sizes
+            return _offsets(sizes[:, 0]), indices[inside], (best - threshold)[inside]
         width = min(4 * width, scores.shape[1])
 
 
-class _Retrieve(torch.autograd.Function):
-    """``Σ_j w_j values_j`` with sparsemax weights over a known support; gradients touch the support only."""
+def _offsets(sizes: Tensor) -> Tensor:
+    return functional.pad(sizes.cumsum(0, dtype=sizes.dtype), (1, 0))
+
+
+def _mix(rows: Tensor, indices: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """``out_i = Σ_n weights_n rows[indices_n]`` over the n from offsets_i to offsets_{i+1}."""
+    return functional.embedding_bag(
+        indices, rows, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
+
+
+class _Weights(torch.autograd.Function):
+    """Known sparsemax weights as a function of queries and keys; its gradient touches the support only."""
 
     @staticmethod
-    def forward(queries: Tensor, keys: Tensor, values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        inside = indices >= 0
-        entries = indices.clamp_min(0)
-        scores = torch.bmm(keys[entries], queries[:, :, None])[:, :, 0]
-        size = inside.sum(1, keepdim=True)
-        # The best is subtracted first: the differences are small where the scores may be large.
-        scores = torch.where(inside, scores - scores[:, :1], 0.0)
-        threshold = (scores.sum(1, keepdim=True) - 1.0) / size
-        weights = torch.where(inside, (scores - threshold).clamp_min(0.0), 0.0)
-        return torch.nn.functional.embedding_bag(entries, values, mode="sum", per_sample_weights=weights), weights
+    def forward(queries: Tensor, keys: Tensor, offsets: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+        return weights.view_as(weights)
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        queries, keys, values, indices = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(queries, keys, values, indices, output[1])
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:4])
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor, _weights: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        queries, keys, values, indices, weights = ctx.saved_tensors  # type: ignore[attr-defined]
-        inside = indices >= 0
-        entries = indices.clamp_min(0)
-        by_weight = torch.bmm(values[entries], gradient[:, :, None])[:, :, 0]
-        mean = torch.where(inside, by_weight, 0.0).sum(1, keepdim=True) / inside.sum(1, keepdim=True)
-        by_score = torch.where(inside, by_weight - mean, 0.0)
-        flat = entries.flatten()
-        to_queries = torch.bmm(by_score[:, None], keys[entries])[:, 0]
-        to_keys = torch.zeros_like(keys).index_add_(0, flat, (by_score[:, :, None] * queries[:, None]).flatten(0, 1))
-        to_values = torch.zeros_like(values).index_add_(
-            0, flat, (weights[:, :, None] * gradient[:, None]).flatten(0, 1)
-        )
-        return to_queries, to_keys, to_values, None
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        queries, keys, offsets, indices = ctx.saved_tensors  # type: ignore[attr-defined]
+        sizes = offsets.diff()
+        owners = torch.repeat_interleave(sizes)
+        mean = gradient.new_zeros(len(queries)).index_add_(0, owners, gradient) / sizes
+        by_score = gradient - mean[owners]
+        to_queries = _mix(keys, indices, offsets, by_score)
+        # The same weights seen from the keys: which queries each one is used by.
+        order = indices.argsort(stable=True)
+        used = _offsets(torch.bincount(indices, minlength=len(keys)).to(indices.dtype))
+        return to_queries, _mix(queries, owners[order], used, by_score[order]), None, None, None

@@ -1,0 +1,230 @@
+// The part of the lookup that is compiled once per instruction set, with DS_ISA naming it.
+//
+// A block of queries meets one panel of keys after the other. Six queries' scores against a panel stay in
+// registers; what could still get a weight is noted down per query, the rest is forgotten. Each score is summed
+// over the channels in order, one multiply-add each, so that all instruction sets agree to the last bit.
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+
+#include "lookup.h"
+#include "simd.h"
+
+#define DS_STRING_(x) #x
+#define DS_STRING(x) DS_STRING_(x)
+
+namespace dictsplat::DS_ISA {
+
+constexpr int kBlockRows = 48;          // queries that a thread takes at a time
+constexpr int kGroup = 6;               // queries in registers
+#if defined(__AVX512F__)
+constexpr int kWide = 4;                // rows of keys beside them: 24 of 32 registers hold sums
+#else
+constexpr int kWide = 1;                // a row is two AVX registers: 12 of 16
+#endif
+constexpr int kGroups = kBlockRows / kGroup, kColumn = kWide * kTile;
+static_assert(kBlockRows % kGroup == 0 && kPanelKeys % kColumn == 0);
+
+DS_HD uint32_t lanes_above(Row v, float floor) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(floor), _CMP_GT_OQ);
+#elif defined(__AVX__)
+    __m256 halves[2];
+    __builtin_memcpy(halves, &v, sizeof(v));
+    const __m256 f = _mm256_set1_ps(floor);
+    return _mm256_movemask_ps(_mm256_cmp_ps(halves[0], f, _CMP_GT_OQ)) |
+           _mm256_movemask_ps(_mm256_cmp_ps(halves[1], f, _CMP_GT_OQ)) << 8;
+#else
+    uint32_t mask = 0;
+    for (int i = 0; i < kTile; ++i) mask |= static_cast<uint32_t>(v[i] > floor) << i;
+    return mask;
+#endif
+}
+
+// The keys that may have a weight for one query, in order, as far as panels have been seen.
+class Candidates {
+  public:
+    void clear() {
+        size_ = 0;
+        limit_ = 0;
+        best_ = floor_ = -INFINITY;
+    }
+    float floor() const { return floor_; }
+
+    // Notes down what is above the floor of kColumn scores, those of keys first, first + 1, ...
+    __attribute__((noinline)) void add(const Row* scores, int32_t first) {
+        if (size_ + kColumn > limit_) make_room();
+        const float* values = reinterpret_cast<const float*>(scores);
+        for (int w = 0; w < kWide; ++w)
+            for (uint32_t mask = lanes_above(scores[w], best_); mask != 0; mask &= mask - 1)
+                best_ = std::max(best_, values[w * kTile + __builtin_ctz(mask)]);
+        raise(-1.0);
+        for (int w = 0; w < kWide; ++w)
+            for (uint32_t mask = lanes_above(scores[w], floor_); mask != 0; mask &= mask - 1) {
+                const int lane = w * kTile + __builtin_ctz(mask);
+                scores_[size_] = values[lane];
+                indices_[size_++] = first + lane;
+            }
+    }
+
+    int take(Support& out) const {
+        const double tau = threshold();
+        const size_t before = out.indices.size();
+        for (int i = 0; i < size_; ++i) {
+            const double z = above_best(i);
+            if (z <= tau) continue;
+            out.indices.push_back(indices_[i]);
+            out.weights.push_back(static_cast<float>(z - tau));
+        }
+        return static_cast<int>(out.indices.size() - before);
+    }
+
+    static int undefined(Support& out) {
+        out.indices.push_back(0);
+        out.weights.push_back(NAN);
+        return 1;
+    }
+
+  private:
+    // Relative to the best score, so that a large common offset costs no digits.
+    double above_best(int i) const { return static_cast<double>(scores_[i]) - best_; }
+
+    // The τ with Σ max(z - τ, 0) = 1 by Newton's method from the left, where max z - 1 lies: τ only grows and the
+    // set above it only shrinks, so it ends at the exact set (Michelot 1986). Leaving keys out makes τ smaller,
+    // so the τ of those seen so far already rules out whatever is below it.
+    double threshold() const {
+        double tau = -1.0;
+        for (int size = size_ + 1;;) {
+            double sum = 0.0;
+            int above = 0;
+            for (int i = 0; i < size_; ++i) {
+                const double z = above_best(i);
+                const bool inside = z > tau;
+                sum += inside ? z : 0.0;
+                above += inside;
+            }
+            if (above >= size) return tau;
+            size = above;
+            tau = (sum - 1.0) / above;
+        }
+    }
+
+    void raise(double tau) {
+        // Lower by some rounding: what is barely inside is for `take` to judge.
+        const double slack = 1e-6 * (1.0 + std::fabs(best_));
+        floor_ = std::max(floor_, static_cast<float>(best_ + tau - slack));
+    }
+
+    void make_room() {
+        if (size_ > 0) raise(threshold());
+        int kept = 0;
+        for (int i = 0; i < size_; ++i) {
+            scores_[kept] = scores_[i];
+            indices_[kept] = indices_[i];
+            kept += scores_[i] > floor_;
+        }
+        size_ = kept;
+        // Doubling where little went keeps the work per candidate constant, even where all keys get a weight.
+        limit_ = std::max(limit_, 2 * size_ + kColumn + kSpare);
+        if (limit_ > static_cast<int>(indices_.size())) {
+            scores_.resize(limit_);
+            indices_.resize(limit_);
+        }
+    }
+
+    static constexpr int kSpare = 32;
+    std::vector<float> scores_;
+    std::vector<int32_t> indices_;
+    int size_ = 0, limit_ = 0;
+    float best_ = -INFINITY, floor_ = -INFINITY;
+};
+
+// Scores of six queries, packed [channels][kGroup], against kColumn keys of a panel.
+DS_HD void multiply(const float* panel, const float* group, int channels, Row sums[kGroup][kWide]) {
+    for (int r = 0; r < kGroup; ++r)
+        for (int w = 0; w < kWide; ++w) sums[r][w] = Row{};
+    for (int c = 0; c < channels; ++c) {
+        Row keys[kWide];
+        for (int w = 0; w < kWide; ++w) keys[w] = *reinterpret_cast<const Row*>(panel + c * kPanelKeys + w * kTile);
+        for (int r = 0; r < kGroup; ++r) {
+            const Row query = splat(group[c * kGroup + r]);
+            for (int w = 0; w < kWide; ++w) sums[r][w] += query * keys[w];
+        }
+    }
+}
+
+struct Scratch {
+    explicit Scratch(int channels) : candidates(kBlockRows), packed(static_cast<size_t>(kBlockRows) * channels) {}
+
+    std::vector<Candidates> candidates;
+    std::vector<float> packed;
+};
+
+// Appends the support of rows <= kBlockRows queries and tells how many keys each has.
+static void support_of_block(const PackedKeys& keys, const float* queries, int rows, Scratch& scratch, Support& out,
+                             int32_t* sizes) {
+    auto& [candidates, packed] = scratch;
+    const int channels = keys.channels;
+    bool defined[kBlockRows];
+    for (int row = 0; row < rows; ++row) {
+        candidates[row].clear();
+        float* group = packed.data() + row / kGroup * kGroup * channels + row % kGroup;
+        float reach = 0.0f;
+        for (int c = 0; c < channels; ++c) {
+            const float value = queries[row * channels + c];
+            group[c * kGroup] = value;
+            reach += std::fabs(value);
+        }
+        // Neither NaN nor overflow can then occur.
+        defined[row] = reach <= FLT_MAX && reach * keys.largest <= FLT_MAX;
+    }
+    for (int64_t panel = 0; panel < keys.panel_count(); ++panel) {
+        for (int column = 0; column < kPanelKeys; column += kColumn) {
+            const int64_t first = panel * kPanelKeys + column, left = keys.count - first;
+            if (left <= 0) break;
+            for (int group = 0; group * kGroup < rows; ++group) {
+                Row sums[kGroup][kWide];
+                multiply(keys.panel(panel) + column, packed.data() + group * kGroup * channels, channels, sums);
+                if (left < kColumn)
+                    for (int w = 0; w < kWide; ++w)
+                        for (int r = 0; r < kGroup; ++r)
+                            sums[r][w] = lanes() < static_cast<float>(left - w * kTile) ? sums[r][w] : splat(-INFINITY);
+                for (int r = 0; r < kGroup; ++r) {
+                    Row most = sums[r][0];
+                    for (int w = 1; w < kWide; ++w) most = sums[r][w] > most ? sums[r][w] : most;
+                    // Filling up is no query and has no candidates.
+                    const int row = group * kGroup + r;
+                    if (__builtin_expect(row < rows && lanes_above(most, candidates[row].floor()) != 0, 0)) {
+                        Row noted[kWide];
+                        for (int w = 0; w < kWide; ++w) noted[w] = sums[r][w];
+                        candidates[row].add(noted, static_cast<int32_t>(first));
+                    }
+                }
+            }
+        }
+    }
+    for (int row = 0; row < rows; ++row)
+        sizes[row] = defined[row] ? candidates[row].take(out) : Candidates::undefined(out);
+}
+
+static std::vector<Support> support(const PackedKeys& keys, const float* queries, int64_t rows, int threads,
+                                    int32_t* sizes) {
+    const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+    std::vector<Support> found(blocks);
+#pragma omp parallel num_threads(threads)
+    {
+        Scratch scratch(keys.channels);
+#pragma omp for schedule(dynamic)
+        for (int64_t block = 0; block < blocks; ++block) {
+            const int64_t first = block * kBlockRows;
+            support_of_block(keys, queries + first * keys.channels, static_cast<int>(std::min<int64_t>(kBlockRows, rows - first)),
+                             scratch, found[block], sizes + first);
+        }
+    }
+    return found;
+}
+
+extern const LookupKernels lookup_table;
+const LookupKernels lookup_table = {DS_STRING(DS_ISA), support};
+
+}  // namespace dictsplat::DS_ISA
