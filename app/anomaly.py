@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app import anomaly_eval
+from app import anomaly_eval, anomaly_train
 from app.exits import EXIT_FAULT
 
 anomaly = typer.Typer(
@@ -119,4 +119,5 @@ def reading_processes() -> int:
     return min(4, cores // 2)
 
 
+anomaly_train.register(anomaly)
 anomaly_eval.register(anomaly)

@@ -60,6 +60,9 @@ def train(
         raise InputError(f"There is no projection {projection!r}; known are {', '.join(PROJECTIONS)}.")
     if steps is not None and steps < 1:
         raise InputError(f"--steps {steps} trains nothing; give at least 1.")
+    for name, number in (("workers", workers or 0), ("seed", seed)):
+        if number < 0:
+            raise InputError(f"--{name} is {number}; give 0 or more.")
     chosen: Any = preset
     device = pick_device(device)
     with StageProgress() as reports, storage_errors(out):

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import encoders
-from dictas.detector import Backbone
+from dictas.detector import MULTIPLE, Backbone
 from dictas.lookup import PROJECTIONS
 from dictas.model import DictAS, ModelConfig
 from encoders.errors import InputError
@@ -59,15 +59,21 @@ def load_detector(
     config, tensors = _read(path)
     wanted = encoder or config.encoder
     loaded = encoders.create(wanted, device)
-    if projection is not None and projection not in PROJECTIONS:
-        raise InputError(f"There is no projection {projection!r}; known are {', '.join(PROJECTIONS)}.")
-    config = dataclasses.replace(config, projection=projection or config.projection, size=size or config.size)
+    config = dataclasses.replace(
+        config, projection=projection or config.projection, size=config.size if size is None else size
+    )
+    if config.projection not in PROJECTIONS:
+        raise InputError(f"There is no projection {config.projection!r}; known are {', '.join(PROJECTIONS)}.")
     backbone = make_backbone(loaded, config)
-    channels = token_channels(backbone)
+    foreign = f"The checkpoint {path} was trained on {config.encoder} and does not fit {wanted}"
+    try:
+        channels = token_channels(backbone)
+    except InputError as error:
+        raise InputError(f"{foreign} ({str(error).rstrip('.')}); choose that encoder or train one.") from error
     if channels != config.channels:
         raise InputError(
-            f"The checkpoint {path} was trained on {config.encoder} and does not fit {wanted}: tokens of layers "
-            f"{config.layers} have {channels} channels, not {config.channels}; choose that encoder or train one."
+            f"{foreign}: tokens of layers {config.layers} have {channels} channels, not {config.channels}; choose "
+            "that encoder or train one."
         )
     model = DictAS(config)
     try:
@@ -78,13 +84,18 @@ def load_detector(
 
 
 def make_backbone(encoder: encoders.Encoder, config: ModelConfig) -> Backbone:
-    """The encoder at the size and layers of ``config``."""
+    """The encoder at the size and layers of ``config``.
+
+    Raises:
+        InputError: images would be too small.
+    """
+    if config.size < MULTIPLE:
+        raise InputError(f"--size {config.size} leaves nothing to see; give at least {MULTIPLE}.")
     return Backbone(encoder, config.layers, config.size, config.keep_aspect)
 
 
 def token_channels(backbone: Backbone) -> tuple[int, ...]:
     """Channels of the tokens of each layer, seen on a small black image."""
-
     blank = np.zeros((64, 64, 3), np.uint8)
     return tuple(tokens.shape[-1] for tokens in backbone.encoder.patch_tokens(blank[None], backbone.layers))
 

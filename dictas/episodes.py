@@ -1,6 +1,7 @@
 """Training material: a few normal images, and queries of the same class with defects put on them."""
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +12,11 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from dictas.augmentation import augment_support
-from dictas.images import find_images
+from dictas.images import find_images, read
 from dictas.procedural import draw_class
 from dictas.synthesis import add_anomalies
 from dictas.textures import FolderTextures, ProceduralTextures, TextureSource
 from encoders.errors import InputError
-from encoders.files import read_image
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class FolderSource:
     """Every episode is one photo of a folder; all its images are strong augmentations of it (the paper)."""
 
     def __init__(self, folder: Path) -> None:
-        self._paths = [photo.path for photo in find_images(folder)]
-        if not self._paths:
+        self._photos = find_images(folder)
+        if not self._photos:
             raise InputError(f"There are no images in {folder} to train on; give a folder of photos.")
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._photos)
 
     def normal(self, rng: np.random.Generator, side: int, count: int) -> Sequence[Specimen]:
         """See `Source`. Photos that cannot be read are passed over.
@@ -88,22 +88,33 @@ class FolderSource:
             InputError: none of twenty photos could be read.
         """
         for _ in range(20):
-            path = self._paths[int(rng.integers(len(self._paths)))]
-            try:
-                photo = read_image(path)
-            except InputError:
+            found = self._photos[int(rng.integers(len(self._photos)))]
+            image = read(found).image
+            if image is None:
                 continue
-            photo = np.asarray(cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+            photo = np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
             # The first one stays as it is, the query of the paper's pair.
             return [(photo if number == 0 else augment_support(photo, rng), None) for number in range(count)][::-1]
-        raise InputError(f"Twenty images in a row could not be read, {path} last; replace or remove them.")
+        raise InputError(f"Twenty images in a row could not be read, {found.path} last; replace or remove them.")
 
 
 class Episodes(Dataset[Episode]):
-    """Episode number i is the same whoever asks for it: training resumes where it stopped."""
+    """Episode number i is the same whoever asks for it: training resumes where it stopped.
 
-    def __init__(self, source: Source, config: EpisodeConfig, textures: TextureSource, seed: int) -> None:
+    Attributes:
+        folders: those it reads, by their purpose.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        config: EpisodeConfig,
+        textures: TextureSource,
+        seed: int,
+        folders: Mapping[str, str] | None = None,
+    ) -> None:
         self._source, self._config, self._textures, self._seed = source, config, textures, seed
+        self.folders = dict(folders or {})
 
     def __getitem__(self, number: int) -> Episode:
         cv2.setNumThreads(1)
@@ -128,11 +139,24 @@ def episodes(images: Path | None, textures: Path | None, config: EpisodeConfig, 
         InputError: a folder is missing or has no images.
     """
     source = ProceduralSource() if images is None else FolderSource(images)
-    return Episodes(source, config, ProceduralTextures() if textures is None else FolderTextures(textures), seed)
+    drawn = ProceduralTextures() if textures is None else FolderTextures(textures)
+    given = {"images": images, "textures": textures}
+    folders = {purpose: str(folder.resolve()) for purpose, folder in given.items() if folder is not None}
+    return Episodes(source, config, drawn, seed, folders)
 
 
 def stream(data: Episodes, numbers: Sequence[int], workers: int) -> Iterator[Episode]:
     """Episodes of these numbers in order, made by ``workers`` processes ahead of time (0: by this one)."""
     yield from DataLoader(
-        data, batch_size=None, sampler=numbers, num_workers=workers, prefetch_factor=4 if workers else None
+        data,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_ignore_interrupts,
     )
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the parent ends its workers, they need not complain.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -160,13 +160,13 @@ def fit(
         what was validated when.
 
     Raises:
-        InputError: ``out`` holds a training with another configuration.
+        InputError: ``out`` holds a training with another configuration or on other photos.
     """
     torch.manual_seed(config.seed)
     model = DictAS(model_config)
     trainer = Trainer(model, backbone, config, texts)
     trained = trainer.trained
-    identity = {"model": dataclasses.asdict(model_config), "fit": dataclasses.asdict(config)}
+    identity = {"model": dataclasses.asdict(model_config), "fit": dataclasses.asdict(config), **data.folders}
     state = TrainingState(out, identity, trained, config.ema)
     held_out = [data[HELD_OUT + number] for number in range(config.validation)]
     if not state.resume(device):
@@ -203,7 +203,7 @@ def _validate(state: TrainingState, score: Callable[[], float], model: DictAS, c
         if found > progress.best:
             save_detector(out / "detector.safetensors", model)
     if found < progress.best and config.freeze_values:
-        progress.values_frozen = True
+        state.freeze_values()
     progress.validated(found)
     state.save()
 

@@ -99,7 +99,8 @@ class TrainingState:
             if all(value is not None for value in found.values()):
                 adam.state[parameter] = found
         self._adam = adam
-        self._freeze_values()
+        if self.progress.values_frozen:
+            self.freeze_values()
         return adam
 
     def stepped(self) -> None:
@@ -114,11 +115,10 @@ class TrainingState:
         smooth = min(0.98, 1 - 1 / progress.step)
         progress.loss = smooth * progress.loss + (1 - smooth) * progress.partial
         progress.partial = 0.0
-        self._freeze_values()
 
-    def _freeze_values(self) -> None:
-        if not self.progress.values_frozen:
-            return
+    def freeze_values(self) -> None:
+        """Train g_V no more."""
+        self.progress.values_frozen = True
         for module in self._trained.modules():
             if isinstance(module, Generators):
                 for parameter in module.value_parameters():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 Kind = Literal["attention", "convolution"]
 HEAD = 64
-"""Channels per attention head."""
+"""Channels per attention head, or more where it does not divide them."""
 
 
 class Standardise(nn.Module):
@@ -61,7 +61,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // HEAD)
+        self.heads = next(heads for heads in range(max(1, channels // HEAD), 0, -1) if channels % heads == 0)
         self.norm = nn.LayerNorm(channels)
         self.inputs = nn.Linear(channels, 3 * channels)
         self.mixed = nn.Linear(channels, channels)

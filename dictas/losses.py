@@ -48,13 +48,15 @@ class SegmentationLoss(nn.Module):
         sure = torch.where((coverage > 0) & (coverage < COVERED / 3), 0.3, 1.0)
         each = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none") * sure
         abnormal = truth > 0.5
-        normal = each[~abnormal]
-        loss = normal.mean() + 0.5 * normal.topk(max(1, int(HARDEST * len(normal)))).values.mean()
-        if abnormal.any():
-            loss = loss + each[abnormal].mean()
         share = logits.sigmoid()
         overlap = (2 * (share * truth).sum((1, 2)) + 1) / (share.sum((1, 2)) + truth.sum((1, 2)) + 1)
-        return loss + 0.5 * (1 - overlap).mean()
+        loss = 0.5 * (1 - overlap).mean()
+        if abnormal.any():
+            loss = loss + each[abnormal].mean()
+        if not abnormal.all():
+            normal = each[~abnormal]
+            loss = loss + normal.mean() + 0.5 * normal.topk(max(1, int(HARDEST * len(normal)))).values.mean()
+        return loss
 
 
 class TextAlignment(nn.Module):

@@ -121,7 +121,7 @@ class DictAS(nn.Module):
     def maps(self, query: Batch) -> Tensor:
         """``(1 - cos(query, retrieved)) / 2``, the mean over lookups. float32 [B, h, w]"""
         assert self._entries, "remember() comes first"
-        return self.distances(query, self._entries)[0]
+        return self.distances(query, self._entries)[0].clamp(0.0, 1.0)  # a cosine may round to more than 1
 
     def distances(
         self, query: Batch, entries: Sequence[tuple[Tensor, Tensor]]

@@ -47,7 +47,8 @@ def model_config(
         raise InputError(f"{encoder.name} is shown images of {side} x {side} pixels; leave --size out.")
     blank = np.zeros((1, 64, 64, 3), np.uint8)
     channels = tuple(tokens.shape[-1] for tokens in encoder.patch_tokens(blank, layers))
-    config = ModelConfig(encoder.name, layers, channels, size=side or size or SIDE, keep_aspect=side is None)
+    shown = side or (SIDE if size is None else size)
+    config = ModelConfig(encoder.name, layers, channels, shown, keep_aspect=side is None)
     if preset == "paper":
         return replace(config, joint=False, neighbourhoods=(1, 3), generators="paper", block="attention", max_entries=0)
     return config
