@@ -139,9 +139,9 @@ Support = tuple[Tensor, Tensor, Tensor]
 
 
 def _sparsemax_lookup(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    find, rows = _support_in(keys.detach()), _rows(keys)
-    if all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in (queries, keys, values)):
-        find, rows = _native_support_in(keys.detach()), _rows(keys, CHUNK_WEIGHTS)
+    native = all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in (queries, keys, values))
+    find = (_native_support_in if native else _support_in)(keys.detach())
+    rows = _rows(keys, CHUNK_WEIGHTS if native else CHUNK_VALUES)
 
     def retrieve(some: Tensor) -> Tensor:
         offsets, indices, weights = find(some.detach())

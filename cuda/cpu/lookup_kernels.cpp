@@ -22,7 +22,7 @@ constexpr int kWide = 4;                // rows of keys beside them: 24 of 32 re
 #else
 constexpr int kWide = 1;                // a row is two AVX registers: 12 of 16
 #endif
-constexpr int kGroups = kBlockRows / kGroup, kColumn = kWide * kTile;
+constexpr int kColumn = kWide * kTile;
 static_assert(kBlockRows % kGroup == 0 && kPanelKeys % kColumn == 0);
 
 DS_HD uint32_t lanes_above(Row v, float floor) {
