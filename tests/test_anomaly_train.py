@@ -1,6 +1,8 @@
 """`dictsplat anomaly train`: what it writes, how it goes on, and one sentence for what it cannot use."""
 
+import importlib
 import json
+from pathlib import Path
 
 import fitting
 import pytest
@@ -8,8 +10,10 @@ from inspection import save, texture
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import encoders
 from app.cli import main
 from dictas import presets
+from dictas.checkpoint import shipped_detector
 from dictas.episodes import EpisodeConfig
 from dictas.fit import FitConfig
 
@@ -124,6 +128,21 @@ def test_the_paper_counts_epochs_over_its_photos(refused):
     assert FitConfig.paper(2400).steps == 3000
     assert FitConfig.paper(2400).validate_every == 100
     assert FitConfig.paper(2400).episode == EpisodeConfig(side=336, shots=1, queries=1, anomalous=0.5)
+
+
+def test_the_script_for_the_shipped_weights_installs_them_when_asked_to(train, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "data_scripts")
+    script = importlib.import_module("train_embedded_detector")
+    assert script.WEIGHTS.parts[-3:] == shipped_detector().parts[-3:]
+    monkeypatch.setattr(script, "WEIGHTS", tmp_path / "weights/embedded.safetensors")
+    monkeypatch.setitem(encoders.ENCODERS, "embedded", encoders.ENCODERS["cells"])
+    command = ["--out", str(tmp_path / "out"), "--steps", "1", "--workers", "0"]
+    assert script.main(command) == 0
+    assert not script.WEIGHTS.parent.exists()
+    assert script.main([*command, "--install"]) == 0
+    assert script.WEIGHTS.read_bytes() == (tmp_path / "out/detector.safetensors").read_bytes()
+    assert script.main([*command[:3], "0"]) == 2
+    assert "--steps 0 trains nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
