@@ -3,12 +3,16 @@
 // A block of queries meets one panel of keys after the other. Six queries' scores against a panel stay in
 // registers; what could still get a weight is noted down per query, the rest is forgotten. Each score is summed
 // over the channels in order, one multiply-add each, so that all instruction sets agree to the last bit.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
 
+#include "dictsplat/math.h"
 #include "lookup.h"
-#include "simd.h"
 
 #define DS_STRING_(x) #x
 #define DS_STRING(x) DS_STRING_(x)
@@ -18,27 +22,35 @@ namespace dictsplat::DS_ISA {
 constexpr int kBlockRows = 48;          // queries that a thread takes at a time
 constexpr int kGroup = 6;               // queries in registers
 #if defined(__AVX512F__)
-constexpr int kWide = 4;                // rows of keys beside them: 24 of 32 registers hold sums
+constexpr int kLanes = 16, kWide = 4;   // registers of keys beside them: 24 of 32 hold sums
 #else
-constexpr int kWide = 1;                // a row is two AVX registers: 12 of 16
+constexpr int kLanes = 8, kWide = 2;    // 12 of 16
 #endif
-constexpr int kColumn = kWide * kTile;
+constexpr int kColumn = kWide * kLanes; // keys in registers
 static_assert(kBlockRows % kGroup == 0 && kPanelKeys % kColumn == 0);
 
-DS_HD uint32_t lanes_above(Row v, float floor) {
+typedef float Keys __attribute__((vector_size(kLanes * sizeof(float))));
+
+DS_HD Keys all(float value) { return value - Keys{}; }
+
+// A bit for each lane.
+DS_HD uint32_t lanes_above(Keys v, float floor) {
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(floor), _CMP_GT_OQ);
 #elif defined(__AVX__)
-    __m256 halves[2];
-    __builtin_memcpy(halves, &v, sizeof(v));
-    const __m256 f = _mm256_set1_ps(floor);
-    return _mm256_movemask_ps(_mm256_cmp_ps(halves[0], f, _CMP_GT_OQ)) |
-           _mm256_movemask_ps(_mm256_cmp_ps(halves[1], f, _CMP_GT_OQ)) << 8;
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(floor), _CMP_GT_OQ));
 #else
     uint32_t mask = 0;
-    for (int i = 0; i < kTile; ++i) mask |= static_cast<uint32_t>(v[i] > floor) << i;
+    for (int i = 0; i < kLanes; ++i) mask |= static_cast<uint32_t>(v[i] > floor) << i;
     return mask;
 #endif
+}
+
+// The lanes after the first `count` are no keys.
+DS_HD Keys first_lanes(int64_t count, Keys v) {
+    Keys lanes;
+    for (int i = 0; i < kLanes; ++i) lanes[i] = static_cast<float>(i);
+    return lanes < static_cast<float>(count) ? v : all(-INFINITY);
 }
 
 // The keys that may have a weight for one query, in order, as far as panels have been seen.
@@ -52,16 +64,16 @@ class Candidates {
     float floor() const { return floor_; }
 
     // Notes down what is above the floor of kColumn scores, those of keys first, first + 1, ...
-    __attribute__((noinline)) void add(const Row* scores, int32_t first) {
+    __attribute__((noinline)) void add(const Keys* scores, int32_t first) {
         if (size_ + kColumn > limit_) make_room();
         const float* values = reinterpret_cast<const float*>(scores);
         for (int w = 0; w < kWide; ++w)
             for (uint32_t mask = lanes_above(scores[w], best_); mask != 0; mask &= mask - 1)
-                best_ = std::max(best_, values[w * kTile + __builtin_ctz(mask)]);
+                best_ = std::max(best_, values[w * kLanes + __builtin_ctz(mask)]);
         raise(-1.0);
         for (int w = 0; w < kWide; ++w)
             for (uint32_t mask = lanes_above(scores[w], floor_); mask != 0; mask &= mask - 1) {
-                const int lane = w * kTile + __builtin_ctz(mask);
+                const int lane = w * kLanes + __builtin_ctz(mask);
                 scores_[size_] = values[lane];
                 indices_[size_++] = first + lane;
             }
@@ -140,14 +152,14 @@ class Candidates {
 };
 
 // Scores of six queries, packed [channels][kGroup], against kColumn keys of a panel.
-DS_HD void multiply(const float* panel, const float* group, int channels, Row sums[kGroup][kWide]) {
+DS_HD void multiply(const float* panel, const float* group, int channels, Keys sums[kGroup][kWide]) {
     for (int r = 0; r < kGroup; ++r)
-        for (int w = 0; w < kWide; ++w) sums[r][w] = Row{};
+        for (int w = 0; w < kWide; ++w) sums[r][w] = Keys{};
     for (int c = 0; c < channels; ++c) {
-        Row keys[kWide];
-        for (int w = 0; w < kWide; ++w) keys[w] = *reinterpret_cast<const Row*>(panel + c * kPanelKeys + w * kTile);
+        Keys keys[kWide];
+        for (int w = 0; w < kWide; ++w) keys[w] = *reinterpret_cast<const Keys*>(panel + c * kPanelKeys + w * kLanes);
         for (int r = 0; r < kGroup; ++r) {
-            const Row query = splat(group[c * kGroup + r]);
+            const Keys query = all(group[c * kGroup + r]);
             for (int w = 0; w < kWide; ++w) sums[r][w] += query * keys[w];
         }
     }
@@ -183,19 +195,18 @@ static void support_of_block(const PackedKeys& keys, const float* queries, int r
             const int64_t first = panel * kPanelKeys + column, left = keys.count - first;
             if (left <= 0) break;
             for (int group = 0; group * kGroup < rows; ++group) {
-                Row sums[kGroup][kWide];
+                Keys sums[kGroup][kWide];
                 multiply(keys.panel(panel) + column, packed.data() + group * kGroup * channels, channels, sums);
                 if (left < kColumn)
                     for (int w = 0; w < kWide; ++w)
-                        for (int r = 0; r < kGroup; ++r)
-                            sums[r][w] = lanes() < static_cast<float>(left - w * kTile) ? sums[r][w] : splat(-INFINITY);
+                        for (int r = 0; r < kGroup; ++r) sums[r][w] = first_lanes(left - w * kLanes, sums[r][w]);
                 for (int r = 0; r < kGroup; ++r) {
-                    Row most = sums[r][0];
+                    Keys most = sums[r][0];
                     for (int w = 1; w < kWide; ++w) most = sums[r][w] > most ? sums[r][w] : most;
                     // Filling up is no query and has no candidates.
                     const int row = group * kGroup + r;
                     if (__builtin_expect(row < rows && lanes_above(most, candidates[row].floor()) != 0, 0)) {
-                        Row noted[kWide];
+                        Keys noted[kWide];
                         for (int w = 0; w < kWide; ++w) noted[w] = sums[r][w];
                         candidates[row].add(noted, static_cast<int32_t>(first));
                     }
