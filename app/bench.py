@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from app.bench_anomaly import AnomalyBenchConfig, print_anomaly_bench
+from app.bench_anomaly import measure as measure_anomaly
 from app.bench_baselines import Geometry, langsplat_decoder, langsplat_query, materialised_query, torch_rasterize_rgb
 from encoders.files import write_json
 from encoders.progress import Report, silent
@@ -196,9 +198,10 @@ _ROWS = {
 }
 
 
-def bench(json: Path | None = None, report: Report = silent) -> dict[str, Any]:
-    """Measure, print the table, and write it to ``json`` if given."""
+def bench(json: Path | None = None, report: Report = silent, anomaly_report: Report = silent) -> dict[str, Any]:
+    """Measure both halves, print the tables, and write the numbers to ``json`` if given."""
     result = measure(BenchConfig(), report)
+    result["anomaly"] = measure_anomaly(AnomalyBenchConfig(), anomaly_report)
     config, machine = result["config"], result["machine"]
     table = Table(
         title=f"{config['width']}×{config['height']}, {config['gaussians']:,} Gaussians, {machine['threads']} threads, "
@@ -213,6 +216,7 @@ def bench(json: Path | None = None, report: Report = silent) -> dict[str, Any]:
     console.print(table)
     for key in ("codes_over_rgb", "langsplat_over_ours", "materialised_over_ours", "torch_over_ours"):
         console.print(f"{key}: {result[key]:.2f}")
+    print_anomaly_bench(result["anomaly"], console)
     if json is not None:
         write_json(json, result)
     return result

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="dictsplat",
-    help="Photos in, a 3D scene you can ask for things by name out.",
+    help="Photos in, a 3D scene you can ask for things by name out; a few good parts in, what is wrong with others out.",
     epilog="Start with: dictsplat demo",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -52,7 +52,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Photos in, a 3D scene you can ask for things by name out."""
+    """Photos in, a 3D scene you can ask for things by name out; a few good parts in, what is wrong with others out."""
 
 
 @app.command(epilog="Example: dictsplat demo --out out/demo")
@@ -237,11 +237,11 @@ def view(
 def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
 ) -> None:
-    """Measure the speed of splatting and queries on this machine, beside other ways of doing the same."""
+    """Measure the speed of splatting, queries and anomaly maps on this machine, beside other ways."""
     from app.bench import bench as run_bench
 
     with _progress() as reports:
-        run_bench(json_file, reports("bench"))
+        run_bench(json_file, reports("bench"), reports("anomaly"))
 
 
 @app.command(epilog="Example: dictsplat doctor")

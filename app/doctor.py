@@ -27,7 +27,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; nothing here raises, a broken part becomes a finding."""
-    return [*_machine(), *_packages(), _native(), _cuda(), _encoder(), *_hub()]
+    return [*_machine(), *_packages(), *_native(), _cuda(), _encoder(), _detector(), *_hub()]
 
 
 def print_findings(findings: list[Finding], console: Console) -> bool:
@@ -58,12 +58,14 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, "not installed; run: make setup", "broken")
 
 
-def _native() -> Finding:
-    try:
-        module = importlib.import_module("splat._native")
-    except ImportError as error:
-        return Finding("native rasteriser", f"cannot be loaded ({error}); run: make setup", "broken")
-    return Finding("native rasteriser", Path(str(module.__file__)).name, "ok")
+def _native() -> Iterator[Finding]:
+    for subject, name in (("native rasteriser", "splat._native"), ("native lookup", "dictas._native")):
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            yield Finding(subject, f"cannot be loaded ({error}); run: make setup", "broken")
+        else:
+            yield Finding(subject, Path(str(module.__file__)).name, "ok")
 
 
 def _cuda() -> Finding:
@@ -84,6 +86,17 @@ def _encoder() -> Finding:
     except Exception as error:  # whatever is wrong with a model's files is what doctor is for
         return Finding("embedded encoder", f"does not work: {error}", "broken")
     return Finding("embedded encoder", f"works, {encoder.dim} dimensions, weights are installed", "ok")
+
+
+def _detector() -> Finding:
+    from dictas.checkpoint import load_detector
+
+    try:
+        _, detector = load_detector()
+    except Exception as error:
+        return Finding("anomaly detector", f"does not work: {error}", "broken")
+    parameters = sum(parameter.numel() for parameter in detector.parameters())
+    return Finding("anomaly detector", f"works, {parameters:,} trained parameters", "ok")
 
 
 def _hub() -> Iterator[Finding]:

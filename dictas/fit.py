@@ -44,7 +44,7 @@ class FitConfig:
     """
 
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
-    steps: int = 2000
+    steps: int = 2200
     batch: int = 2
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -54,8 +54,8 @@ class FitConfig:
     segmentation: float = 1.0
     freeze_values: bool = True
     ema: float = 0.995
-    validate_every: int = 250
-    validation: int = 40
+    validate_every: int = 220
+    validation: int = 60
     seed: int = 0
 
     @classmethod
