@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="dictsplat",
-    help="Photos in, a 3D scene you can ask for things by name out; a few good parts in, what is wrong with others out.",
+    help="Ask 3D scenes made of photos for things by name; find what is wrong with parts by a few good ones.",
     epilog="Start with: dictsplat demo",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -52,7 +52,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Photos in, a 3D scene you can ask for things by name out; a few good parts in, what is wrong with others out."""
+    """Ask 3D scenes made of photos for things by name; find what is wrong with parts by a few good ones."""
 
 
 @app.command(epilog="Example: dictsplat demo --out out/demo")
