@@ -36,7 +36,7 @@ def class_rates(
     spread = gap = 0.0
     for shots in (1, 2, 4):
         known = Support(tuple(map(str, range(shots))), tuple(support[:shots]), digest="")
-        seen = known.seen(backbone, None)
+        seen = known.seen(backbone, None, 1)
         limits = [from_support(backbone, detector, known.images, seen, rate, None, 1) for rate in RATES]
         detector.remember([batch for batches in seen for batch in batches])
         scores = [image_score(map_image(backbone, detector, photo, None, 1)) for photo in queries]
