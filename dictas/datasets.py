@@ -6,6 +6,7 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from dictas.images import find_images
 from dictas.layouts import LAYOUTS, Layout, subfolders
 from dictas.masks import read_mask
 from dictas.samples import InspectionClass, Sample
@@ -16,6 +17,8 @@ __all__ = ["LAYOUTS", "InspectionClass", "Sample", "draw_support", "find_classes
 AUTO = "auto"
 DEEPEST = 3
 """Levels of folders below the one given in which classes are looked for; archives wrap them in one or two."""
+RESULTS = "metrics.json"
+"""What an evaluation leaves in its folder."""
 LIST_FOLDERS = ("fewshot", "fix_few_path", ".")
 LIST_NAME = re.compile(r"(?:fix_)?(\d+)-shot\.txt")
 """Where lists of support images lie beside the classes (or in a class), and their names: "4-shot.txt" or, as DictAS
@@ -49,7 +52,8 @@ def find_classes(root: Path, layout: str = AUTO) -> list[tuple[Path, Layout]]:
     """The folders of classes at the first level at or below ``root`` that has any, each with its layout.
 
     Raises:
-        InputError: there is none; the message says what was looked for.
+        InputError: there is none; the message says what was looked for. Or a folder beside one that was found has
+            images but no layout: left out in silence, a class would be missing from the means.
     """
     if layout != AUTO and layout not in LAYOUTS:
         raise InputError(f'There is no layout "{layout}"; choose one of {AUTO}, {", ".join(LAYOUTS)}.')
@@ -64,12 +68,27 @@ def find_classes(root: Path, layout: str = AUTO) -> list[tuple[Path, Layout]]:
             if fitting is not None:
                 found.append((folder, fitting))
         if found:
+            _refuse_lost([folder for folder in level if folder not in dict(found)], found, candidates)
             return found
         level = [child for folder in level for child in subfolders(folder) if _unseen(child, seen)]
     signs = dict.fromkeys(candidate.signs for candidate in candidates.values())
     raise InputError(
         f"Neither {root} nor a folder in it is a class to inspect; looked for {', for '.join(signs)} in each of them."
     )
+
+
+def _refuse_lost(others: list[Path], found: list[tuple[Path, Layout]], candidates: dict[str, Layout]) -> None:
+    parents = {folder.parent for folder, _ in found}
+    for folder in others:
+        # Results of an evaluation may lie here, with examples of its images.
+        if folder.parent not in parents or (folder / RESULTS).exists():
+            continue
+        if find_images(folder):
+            signs = dict.fromkeys(candidate.signs for candidate in candidates.values())
+            raise InputError(
+                f"{folder} lies beside {found[0][0].name}, which is a class, and has images, but is none; rename what "
+                f"is in it ({' or '.join(signs)} makes a class) or move it elsewhere."
+            )
 
 
 def _unseen(folder: Path, seen: set[Path]) -> bool:

@@ -56,12 +56,21 @@ def subfolders(folder: Path) -> list[Path]:
 def images_in(folder: Path | None) -> tuple[Path, ...]:
     """The images in ``folder`` itself, in the order of `find_images`; none if there is no such folder.
 
-    Raises:
-        InputError: one is empty. Left out in silence it would change which images are drawn and measured.
+    Empty files and dangling links are among them: who judges an image reports that it is unreadable.
     """
     if folder is None or not folder.is_dir():
         return ()
-    found = tuple(image.path for image in find_images(folder) if image.path.parent == folder)
+    return tuple(image.path for image in find_images(folder) if image.path.parent == folder)
+
+
+def sound_images_in(folder: Path | None) -> tuple[Path, ...]:
+    """`images_in`, none of them empty or gone.
+
+    Raises:
+        InputError: one is. Left out in silence it would change which images are drawn, and without its mask an image
+            cannot be measured.
+    """
+    found = images_in(folder)
     for path in found:
         if not path.exists():
             raise InputError(f"{path} is a link to a file that does not exist; copy the image or remove the link.")
@@ -71,7 +80,7 @@ def images_in(folder: Path | None) -> tuple[Path, ...]:
 
 
 def _assemble(folder: Path, normal: Path, test: Path, kinds: Iterable[_Kind]) -> InspectionClass:
-    images = images_in(normal)
+    images = sound_images_in(normal)
     if not images:
         raise InputError(f"{normal} holds no images; put images of normal parts there.")
     samples: list[Sample] = []
@@ -86,7 +95,7 @@ def _samples(kind: _Kind) -> list[Sample]:
     images = images_in(kind.images)
     if kind.name.casefold() in NORMAL_NAMES:
         return [Sample(path, GOOD, None) for path in images]
-    pictures = images_in(kind.masks)
+    pictures = sound_images_in(kind.masks)
     masks = masks_of(images, pictures)
     if pictures and None in masks:
         path = images[masks.index(None)]
@@ -195,7 +204,7 @@ def _read_plain(folder: Path) -> InspectionClass:
     together = images_in(query)
     if not together:
         return _assemble(folder, support, query, kinds)
-    found = masks_of(together, images_in(masks))
+    found = masks_of(together, sound_images_in(masks))
     if not any(found):
         raise InputError(
             f"Nothing tells which images in {query} show a defect; sort them into {query / GOOD} and a folder for each "
@@ -204,7 +213,7 @@ def _read_plain(folder: Path) -> InspectionClass:
     samples = [sample for kind in kinds for sample in _samples(kind)]
     for path, mask in zip(together, found, strict=True):
         samples.append(Sample(path, DEFECT if mask else GOOD, mask))
-    return InspectionClass(class_name(folder), images_in(support), tuple(samples))
+    return InspectionClass(class_name(folder), sound_images_in(support), tuple(samples))
 
 
 def _fits_plain(folder: Path) -> bool:

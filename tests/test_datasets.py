@@ -270,7 +270,7 @@ def test_what_is_no_image_is_left_out(tmp_path):
     assert (len(item.normal), len(item.test)) == (2, 4)
 
 
-@pytest.mark.parametrize("place", ["train/good/000.png", "test/cut/000.png", "ground_truth/cut/000_mask.png"])
+@pytest.mark.parametrize("place", ["train/good/000.png", "ground_truth/cut/000_mask.png"])
 def test_empty_files_and_dangling_links_are_named(tmp_path, place):
     tree(tmp_path, MVTEC)
     (tmp_path / place).write_bytes(b"")
@@ -281,6 +281,37 @@ def test_empty_files_and_dangling_links_are_named(tmp_path, place):
     (tmp_path / place).symlink_to(tmp_path / "gone.png")
     with pytest.raises(InputError, match=f"{place} is a link"):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["test/cut/000.png", "test/good/000.png"])
+@pytest.mark.parametrize("broken", ["empty", "dangling"])
+def test_broken_test_images_are_left_to_the_judge(tmp_path, kept, broken):
+    tree(tmp_path, MVTEC)
+    expected = read_dataset(tmp_path)
+    (tmp_path / kept).unlink()
+    if broken == "empty":
+        (tmp_path / kept).touch()
+    else:
+        (tmp_path / kept).symlink_to(tmp_path / "gone.png")
+    assert read_dataset(tmp_path) == expected
+
+
+@pytest.mark.parametrize("wrapper", [".", "archive"])
+def test_a_class_without_a_layout_beside_others_is_named(tmp_path, wrapper):
+    root = tmp_path / wrapper
+    for name in ("bottle", "cable"):
+        tree(root / name, MVTEC)
+    for name in ("split_csv", "license"):
+        (root / name).mkdir()
+        (root / name / "notes.txt").write_text("no images")
+    tree(root / "results", "bottle/examples/000.png")  # of an earlier evaluation
+    (root / "results/metrics.json").write_text("{}")
+    (root / "cable/train/good").rename(root / "cable/train/normal")
+    with pytest.raises(InputError, match=r"/cable lies beside bottle, which is a class, and has images") as error:
+        read_dataset(tmp_path)
+    sentence(error)
+    shutil.rmtree(root / "cable")
+    assert [item.name for item in read_dataset(tmp_path)] == ["bottle"]
 
 
 def test_links_in_a_circle_end(tmp_path):
