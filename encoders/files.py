@@ -6,10 +6,10 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,6 +19,8 @@ from encoders.errors import InputError
 MAX_PIXELS = 200_000_000
 """Larger images are refused before they are decoded (decompression bombs)."""
 
+WHITES = (1023, 4095, 16383, 65535)
+"""White levels of cameras with 10, 12, 14 and 16 bits, which all write files of 16 bits."""
 
 LONGEST_STEM = 120
 """Bytes that `short_stem` allows: file systems take 255, some of which suffixes and temporary names need."""
@@ -109,7 +111,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format="PNG")
 
 
-def read_image(path: Path, upright: bool = True) -> np.ndarray:
+def read_image(path: Path, upright: bool = True, white: int | None = None) -> np.ndarray:
     """Read a photo as uint8 RGB [H, W, 3], turned upright by its EXIF tag.
 
     Grey, palette, RGBA (alpha dropped), CMYK, 16-bit and floating-point images are converted.
@@ -117,10 +119,48 @@ def read_image(path: Path, upright: bool = True) -> np.ndarray:
     Args:
         path: any image file that Pillow reads.
         upright: False leaves the pixels as they lie in the file, as programs see them that ignore EXIF.
+        white: what becomes 255 in grey images of 16 bits (65535 if not given), see `white_level`; what is brighter
+            is clipped. Other images do not need it.
 
     Raises:
         InputError: the file is missing, empty, truncated, not an image, or larger than `MAX_PIXELS`.
     """
+
+    def convert(image: Image.Image) -> np.ndarray:
+        turned = _turned(image) if upright else image
+        if turned.mode.startswith(("I", "F")):
+            return _deep_grey(turned, white)
+        return np.array(turned.convert("RGB"))
+
+    return _decoded(path, convert)
+
+
+def white_level(paths: Iterable[Path]) -> int | None:
+    """The white level of the camera that took these images: the smallest of `WHITES` that no pixel exceeds.
+
+    A camera of 12 bits fills a sixteenth of the 16 bits that its files have, and shown as they are its images are
+    nearly black. One image cannot tell (it may be dark), so ask once for the images that others are compared with,
+    and read all of them with the answer.
+
+    Returns:
+        None if no image is grey with 16 bits.
+
+    Raises:
+        InputError: see `read_image`.
+    """
+
+    def peak(image: Image.Image) -> int | None:
+        return int(np.asarray(image).max(initial=0)) if image.mode.startswith("I;16") else None
+
+    peaks = [found for path in paths if (found := _decoded(path, peak)) is not None]
+    return next(white for white in WHITES if max(peaks) <= white) if peaks else None
+
+
+_Result = TypeVar("_Result")
+
+
+def _decoded(path: Path, convert: Callable[[Image.Image], _Result]) -> _Result:
+    """What ``convert`` makes of an image; whatever is wrong with the file becomes an `InputError`."""
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -128,10 +168,7 @@ def read_image(path: Path, upright: bool = True) -> np.ndarray:
                     f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; shrink it first."
                 )
             image.load()
-            turned = _turned(image) if upright else image
-            if turned.mode.startswith(("I", "F")):
-                return _deep_grey(turned)
-            return np.array(turned.convert("RGB"))
+            return convert(image)
     except InputError:
         raise
     except FileNotFoundError:
@@ -147,17 +184,18 @@ def _turned(image: Image.Image) -> Image.Image:
         return image  # its EXIF block is damaged, its pixels are not
 
 
-def _deep_grey(image: Image.Image) -> np.ndarray:
+def _deep_grey(image: Image.Image, white: int | None) -> np.ndarray:
     """A one-channel image of more than 8 bits as uint8 RGB; Pillow would clip it at 255.
 
-    The white level is the smallest of 1 (floats only), 255 and 65535 that no pixel exceeds; "I;16" always has
-    65535.
+    Without ``white``, which is for "I;16" only, the white level is the smallest of 1 (floats only), 255 and 65535
+    that no pixel exceeds; "I;16" always has 65535.
     """
     deep = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    levels = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
-    if image.mode == "F":
-        levels = [1.0, *levels]
-    brightest = deep.max(initial=0.0)
-    white = next((level for level in levels if brightest <= level), brightest)
-    grey = np.clip(deep * (255.0 / white), 0, 255).round().astype(np.uint8)
+    if image.mode.startswith("I;16"):
+        level = float(white or WHITES[-1])
+    else:
+        brightest = float(deep.max(initial=0.0))
+        levels = [1.0, 255.0, 65535.0] if image.mode == "F" else [255.0, 65535.0]
+        level = next((level for level in levels if brightest <= level), brightest)
+    grey = np.clip(deep * (255.0 / level), 0, 255).round().astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)

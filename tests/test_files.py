@@ -9,7 +9,7 @@ from PIL import Image
 
 from encoders import files
 from encoders.errors import InputError
-from encoders.files import atomic_folder, atomic_path, read_image, write_json, write_png
+from encoders.files import atomic_folder, atomic_path, read_image, white_level, write_json, write_png
 
 RANDOM = np.random.default_rng(0)
 
@@ -106,6 +106,34 @@ def test_read_image_turns_photos_upright(tmp_path, orientation):
     Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), EXIF_TURNS[orientation](stored))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", upright=False), stored)
+
+
+@pytest.mark.parametrize(("bits", "white"), [(8, 1023), (10, 1023), (12, 4095), (14, 16383), (16, 65535)])
+def test_the_white_level_of_cameras_that_fill_a_part_of_16_bits(tmp_path, bits, white):
+    brightest = 2**bits - 1
+    ramp = np.linspace(0, brightest, 24).round().astype(np.uint16).reshape(4, 6)
+    paths = [tmp_path / "dark.png", tmp_path / "bright.png", tmp_path / "colour.png"]
+    write_png(paths[0], ramp // 8)
+    write_png(paths[1], ramp)
+    write_png(paths[2], np.full((4, 6, 3), 255, np.uint8))
+    assert white_level(paths) == white
+    assert white_level(paths[2:]) is white_level([]) is None
+    for path, pixels in zip(paths, (ramp // 8, ramp), strict=False):
+        shown = read_image(path, white=white)
+        np.testing.assert_array_equal(shown[..., 0], np.round(pixels * (255.0 / white)))
+    assert read_image(paths[1]).max() == round(255 * brightest / 65535)
+    np.testing.assert_array_equal(read_image(paths[2], white=white), read_image(paths[2]))
+
+
+def test_what_is_brighter_than_white_is_clipped(tmp_path):
+    write_png(tmp_path / "glare.png", np.array([[0, 512, 1023, 1024, 60000]], np.uint16))
+    assert read_image(tmp_path / "glare.png", white=1023)[0, :, 0].tolist() == [0, 128, 255, 255, 255]
+
+
+def test_the_white_level_of_a_broken_image_is_refused(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(InputError, match=r"empty\.png cannot be read"):
+        white_level([tmp_path / "empty.png"])
 
 
 def test_read_image_keeps_16_bit_pictures(tmp_path):
