@@ -16,9 +16,9 @@ from dictas import defect_shapes as shapes
 from dictas.augmentation import augment_support
 from dictas.defect_shapes import DefectShape
 from dictas.procedural.noise import Field, between, blur
-from dictas.textures import GivenTextures, ProceduralTextures, TextureSource, textures_from_folder
+from dictas.textures import GivenTextures, ProceduralTextures, TextureSource
 
-__all__ = ["KINDS", "TextureSource", "add_anomalies", "add_defect", "augment_support", "textures_from_folder"]
+__all__ = ["KINDS", "TextureSource", "add_anomalies", "add_defect", "augment_support"]
 
 Generator = np.random.Generator
 

@@ -92,11 +92,6 @@ class FolderTextures:
         return self._cache[path]
 
 
-def textures_from_folder(folder: Path) -> FolderTextures:
-    """Textures from the images below ``folder`` (DTD or any other); see `FolderTextures`."""
-    return FolderTextures(folder)
-
-
 def piece(image: NDArray[np.uint8], rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """A random piece of ``image``, flipped and magnified at random, uint8 [H, W, 3] of ``shape`` (H, W)."""
     fit = max(shape[0] / image.shape[0], shape[1] / image.shape[1])

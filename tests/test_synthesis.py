@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from dictas.procedural import draw_class
-from dictas.synthesis import KINDS, add_anomalies, add_defect, augment_support, textures_from_folder
+from dictas.synthesis import KINDS, add_anomalies, add_defect, augment_support
 from dictas.textures import CACHED, FolderTextures, GivenTextures
 from encoders.errors import InputError
 
@@ -116,7 +116,7 @@ def test_textures_come_from_a_folder_and_unreadable_files_are_passed_over(tmp_pa
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("no image either")
-    source = textures_from_folder(tmp_path)
+    source = FolderTextures(tmp_path)
 
     seen = set()
     for _ in range(60):
@@ -142,10 +142,10 @@ def test_the_folder_is_read_when_asked_and_the_cache_is_bounded(tmp_path: Path) 
 
 def test_a_folder_without_images_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        textures_from_folder(tmp_path / "missing")
+        FolderTextures(tmp_path / "missing")
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="no readable image"):
-        textures_from_folder(tmp_path).texture(np.random.default_rng(0), (8, 8))
+        FolderTextures(tmp_path).texture(np.random.default_rng(0), (8, 8))
 
 
 def test_augmented_supports_are_reproducible_and_leave_torch_alone() -> None:
