@@ -53,19 +53,29 @@ def load_detector(
         projection: another of `dictas.lookup.PROJECTIONS` than the checkpoint's.
 
     Raises:
-        InputError: no such file, not a detector, or one for another encoder.
+        InputError: no such file, not a detector, or one for another encoder or size.
     """
     path = shipped_detector() if checkpoint is None else Path(checkpoint)
     config, tensors = _read(path)
     wanted = encoder or config.encoder
+    foreign = f"The checkpoint {path} was trained on {config.encoder} and does not fit {wanted}"
     loaded = encoders.create(wanted, device)
+    difference = "" if wanted == config.encoder else encoders.difference(config.encoder, loaded)
+    if difference:
+        raise InputError(f"{foreign}: {difference}; choose that encoder or train one.")
+    if loaded.patch_side not in (None, config.size):
+        raise InputError(
+            f"{foreign}: it is shown {loaded.patch_side} x {loaded.patch_side} pixels, not {config.size} x "
+            f"{config.size}; choose that encoder or train one."
+        )
+    if size is not None:
+        check_size(loaded, size)
     config = dataclasses.replace(
         config, projection=projection or config.projection, size=config.size if size is None else size
     )
     if config.projection not in PROJECTIONS:
         raise InputError(f"There is no projection {config.projection!r}; known are {', '.join(PROJECTIONS)}.")
     backbone = make_backbone(loaded, config)
-    foreign = f"The checkpoint {path} was trained on {config.encoder} and does not fit {wanted}"
     try:
         channels = token_channels(backbone)
     except InputError as error:
@@ -92,6 +102,17 @@ def make_backbone(encoder: encoders.Encoder, config: ModelConfig) -> Backbone:
     if config.size < MULTIPLE:
         raise InputError(f"--size {config.size} leaves nothing to see; give at least {MULTIPLE}.")
     return Backbone(encoder, config.layers, config.size, config.keep_aspect)
+
+
+def check_size(encoder: encoders.Encoder, size: int) -> None:
+    """Refuse another working size than the encoder's only one.
+
+    Raises:
+        InputError: ``encoder`` is shown images of another size, whatever is asked for.
+    """
+    side = encoder.patch_side
+    if side not in (None, size):
+        raise InputError(f"{encoder.name} is shown images of {side} x {side} pixels; leave --size out.")
 
 
 def token_channels(backbone: Backbone) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from dictas.checkpoint import check_size
 from dictas.episodes import EpisodeConfig, FolderSource
 from dictas.fit import FitConfig
 from dictas.model import ModelConfig
@@ -43,8 +44,8 @@ def model_config(
     if layers is None:
         quarters = tuple(max(1, encoder.layers * quarter // 4) for quarter in (1, 2, 3, 4))
         layers = EMBEDDED_LAYERS if side is None else quarters
-    if side is not None and size not in (None, side):
-        raise InputError(f"{encoder.name} is shown images of {side} x {side} pixels; leave --size out.")
+    if size is not None:
+        check_size(encoder, size)
     blank = np.zeros((1, 64, 64, 3), np.uint8)
     channels = tuple(tokens.shape[-1] for tokens in encoder.patch_tokens(blank, layers))
     shown = side or (SIDE if size is None else size)

@@ -12,7 +12,17 @@ import torch
 from encoders.base import LEVELS, Encoder, Regions
 from encoders.errors import InputError
 
-__all__ = ["ENCODERS", "LEVELS", "REGIONS", "Encoder", "InputError", "Regions", "create", "create_regions"]
+__all__ = [
+    "ENCODERS",
+    "LEVELS",
+    "REGIONS",
+    "Encoder",
+    "InputError",
+    "Regions",
+    "create",
+    "create_regions",
+    "difference",
+]
 
 
 def _embedded(options: str, device: str) -> Encoder:
@@ -59,6 +69,24 @@ def create(name: str, device: str = "cpu") -> Encoder:
         InputError: no such encoder, its weights cannot be loaded, or there is no such device.
     """
     return _create(ENCODERS, "encoder", name, device)
+
+
+def difference(known: str, encoder: Encoder) -> str:
+    """Why tokens of ``encoder`` are not those of the encoder called ``known``, in a few words; "" if they may be.
+
+    One encoder has several names: weights that were downloaded for one may lie in a file for another. Weights are
+    not compared, only what names and architectures tell.
+    """
+    kind, _, options = known.partition(":")
+    other, _, its_options = encoder.name.partition(":")
+    if kind != other:
+        return "they are of different kinds"
+    if kind == "openclip":
+        from encoders.openclip import OpenClipEncoder, architecture_difference
+
+        if isinstance(encoder, OpenClipEncoder):
+            return architecture_difference(options, its_options, encoder)
+    return ""
 
 
 def create_regions(name: str, device: str = "cpu") -> Regions:

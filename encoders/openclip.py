@@ -5,8 +5,10 @@ config file of its format, a folder with ``open_clip_config.json`` and weights, 
 PRETRAINED_OR_PATH a tag (``laion2b_s34b_b88k``) or a checkpoint file (``.safetensors`` or ``.pt``).
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,6 +190,62 @@ def _parse(options: str) -> tuple[str, str | None]:
         tags = open_clip.list_pretrained_tags_by_model(model)
         pretrained = DEFAULT_PRETRAINED if DEFAULT_PRETRAINED in tags or not tags else tags[0]
     return model, pretrained
+
+
+def architecture_difference(known: str, options: str, encoder: OpenClipEncoder) -> str:
+    """Why the model of ``known`` is not that of ``options``, which ``encoder`` is; "" if it may be.
+
+    Both are ``MODEL[:PRETRAINED_OR_PATH]``. Names of the library are compared, and where one is a file or folder,
+    the numbers of layers and patches. A "-quickgelu" at the end is overlooked: the library adds it for some tags,
+    and for the same weights in a file one has to.
+    """
+    import open_clip
+
+    (model, pretrained), (other, its_pretrained) = (_names(text) for text in (known, options))
+    plain = [name.removesuffix("-quickgelu") for name in (model, other)]
+    if all(name in open_clip.list_models() for name in (model, other)):
+        if plain[0] != plain[1]:
+            return f"{model} and {other} are different models"
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        if pretrained in tags and its_pretrained in tags and pretrained != its_pretrained:
+            return f"{pretrained} and {its_pretrained} are different weights"
+    try:
+        layers = encoder.layers
+    except InputError as error:
+        return str(error).rstrip(".")
+    vision = _vision_config(model)
+    for what, wanted, found in (
+        ("layers", vision.get("layers"), layers),
+        ("pixels a side", vision.get("image_size"), encoder.patch_side),
+        ("pixels a patch", vision.get("patch_size"), encoder.patch_side // encoder.patch_grid(1, 1)[0]),
+    ):
+        if isinstance(wanted, int) and wanted != found:
+            return f"it has {found} {what}, not {wanted}"
+    return ""
+
+
+def _names(options: str) -> tuple[str, str]:
+    if options.startswith(("hf-hub:", "local-dir:")):
+        return options, ""
+    model, _, pretrained = options.partition(":")
+    return model or DEFAULT_MODEL, pretrained or DEFAULT_PRETRAINED
+
+
+def _vision_config(model: str) -> dict[str, Any]:
+    """What is known about a model without loading it: the library's or a local config's ``vision_cfg``, or {}."""
+    import open_clip
+
+    path = Path(model.removeprefix("local-dir:"))
+    path = path / "open_clip_config.json" if path.is_dir() else path
+    if path.suffix == ".json" and path.is_file():
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            config = config.get("model_cfg", config)
+        except (OSError, ValueError, AttributeError):
+            return {}
+    else:
+        config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+    return (config or {}).get("vision_cfg", {})
 
 
 def _load_error(name: str, model: str, pretrained: str | None, error: Exception) -> InputError:

@@ -6,13 +6,16 @@ import pickle
 
 import fitting
 import numpy as np
+import open_clip
 import pytest
 import torch
 from fitting import MODEL, backbone
 from safetensors.torch import load_file, save_file
+from test_encoders_openclip import CONFIG
 
+import encoders
 from dictas.checkpoint import FORMAT, load_detector, save_detector, token_channels
-from dictas.model import DictAS
+from dictas.model import DictAS, ModelConfig
 from encoders.errors import InputError
 
 
@@ -113,6 +116,84 @@ def test_an_encoder_with_other_tokens_is_refused_naming_both(path, monkeypatch):
         assert str(path) in sentence
         assert "trained on cells" in sentence
         assert "does not fit wide:large" in sentence
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Folder of models that differ in what channels do not tell, with weights: names known to the library."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, changed in {
+        "clip-a": {},
+        "clip-a-quickgelu": {},
+        "clip-b": {},
+        "clip-coarse": {"patch_size": 16},
+        "clip-deep": {"layers": 4},
+        "clip-large": {"image_size": 48},
+    }.items():
+        config = CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | changed, "quick_gelu": name.endswith("quickgelu")}
+        (folder / f"{name}.json").write_text(json.dumps(config))
+        open_clip.add_model_config(folder / f"{name}.json")
+        torch.manual_seed(0)
+        state = open_clip.create_model(name).state_dict()
+        save_file({key: value.contiguous() for key, value in state.items()}, folder / f"{name}.safetensors")
+    (folder / "mine.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+@pytest.fixture
+def on_clip(clips, tmp_path):
+    """Writes a detector that was trained on the encoder of this name, of 32 pixels and 3 layers."""
+
+    def write(encoder):
+        config = ModelConfig(encoder, (1, 3), (32, 32), 32, keep_aspect=False, width=16, key_dim=8, value_dim=8)
+        save_detector(tmp_path / "clip.safetensors", DictAS(config))
+        return tmp_path / "clip.safetensors"
+
+    return write
+
+
+@pytest.mark.parametrize("known", ["clip-a:openai", "{folder}/clip-a.json:{folder}/clip-a.safetensors"])
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("clip-coarse", "it has 16 pixels a patch, not 8"),
+        ("clip-deep", "it has 4 layers, not 3"),
+        ("clip-large", "it has 48 pixels a side, not 32"),
+    ],
+)
+def test_another_architecture_with_the_same_channels_is_refused(on_clip, clips, known, other, said):
+    known = f"openclip:{known.format(folder=clips)}"
+    wanted = f"openclip:{clips}/{other}.json:{clips}/{other}.safetensors"
+    sentence = refused(on_clip(known), encoder=wanted)
+    assert f"trained on {known} and does not fit {wanted}: {said};" in sentence
+
+
+@pytest.mark.parametrize("other", ["clip-b", "clip-coarse"])
+def test_another_model_is_refused_by_name(on_clip, clips, other):
+    sentence = refused(on_clip("openclip:clip-a:openai"), encoder=f"openclip:{other}:{clips}/{other}.safetensors")
+    assert f"clip-a and {other} are different models" in sentence
+
+
+def test_other_weights_by_tag_are_refused(clips, monkeypatch):
+    encoder = encoders.create(f"openclip:clip-a:{clips}/clip-a.safetensors")
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _model: ["openai", "laion"])
+    encoder.name = "openclip:clip-a:laion"
+    assert encoders.difference("openclip:clip-a:openai", encoder) == "openai and laion are different weights"
+    assert encoders.difference("openclip:clip-a:laion", encoder) == ""
+    assert encoders.difference("embedded", encoder) == "they are of different kinds"
+
+
+@pytest.mark.parametrize("model", ["clip-a", "clip-a-quickgelu", "{folder}/clip-a.json", "{folder}/mine.json"])
+def test_the_same_model_under_a_local_name_fits(on_clip, clips, model):
+    path = on_clip("openclip:clip-a:openai")
+    name = f"openclip:{model.format(folder=clips)}:{clips}/clip-a.safetensors"
+    assert load_detector(path, encoder=name)[0].encoder.name == name
+
+
+def test_a_size_that_the_encoder_cannot_have_is_refused(on_clip, clips):
+    path = on_clip(f"openclip:clip-a:{clips}/clip-a.safetensors")
+    assert "is shown images of 32 x 32 pixels; leave --size out" in refused(path, size=64)
+    assert load_detector(path, size=32)[0].size == 32
 
 
 def test_channels_are_those_of_the_layers():
