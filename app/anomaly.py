@@ -46,7 +46,11 @@ def predict(
         typer.Option(help="For parts that lie at any angle: also know each good photo turned, so many times in all."),
     ] = 1,
     threshold: Annotated[
-        float | None, typer.Option(help="From which value on, 0..1, pixels and photos are anomalous.")
+        float | None,
+        typer.Option(
+            help="From which value on, 0..1, pixels of the map are anomalous, and photos by their score: the mean of "
+            "the highest 0.5 % of the map, with --tile that of the worst tile."
+        ),
     ] = None,
     false_alarms: Annotated[
         float, typer.Option(help="Without --threshold: share of good photos that may be flagged.")
@@ -73,6 +77,7 @@ def predict(
     from app.anomaly_report import write_report
     from app.progress import StageProgress
     from dictas.checkpoint import load_detector
+    from dictas.images import text_of
     from dictas.predict import PredictOptions
     from dictas.predict import predict as run
     from splat.run import storage_errors
@@ -100,9 +105,11 @@ def predict(
     if as_json:
         typer.echo(json.dumps(results, indent=2, allow_nan=False))
     else:
+        for note in results["notes"]:
+            typer.echo(note)
         typer.echo(
             f"{counts['anomalous']:,} of {counts['ok']:,} photos are anomalous (score from "
-            f"{results['threshold']['image']:.4f} on); look at {out / 'report.html'}"
+            f"{results['threshold']['image']:.4f} on); look at {text_of(str(out / 'report.html'))}"
         )
     if counts["unreadable"]:
         typer.echo(

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from dictas.checkpoint import load_detector
-from dictas.detector import Backbone, Detector, image_score
+from dictas.detector import Backbone, Detector
 from dictas.procedural import draw_class
 from dictas.support import Support
 from dictas.thresholds import from_support
-from dictas.tiles import map_image
+from dictas.tiles import judge_image
 
 SIDE = 256
 QUERIES = 10
@@ -36,10 +36,10 @@ def class_rates(
     spread = gap = 0.0
     for shots in (1, 2, 4):
         known = Support(tuple(map(str, range(shots))), tuple(support[:shots]), digest="")
-        seen = known.seen(backbone, None, 1)
-        limits = [from_support(backbone, detector, known.images, seen, rate, None, 1) for rate in RATES]
-        detector.remember([batch for batches in seen for batch in batches])
-        scores = [image_score(map_image(backbone, detector, photo, None, 1)) for photo in queries]
+        memory = known.memory(detector, backbone, None, 1)
+        limits = [from_support(backbone, detector, known.images, memory, rate, None, 1) for rate in RATES]
+        memory.recall()
+        scores = [judge_image(backbone, detector, photo, None, 1).score for photo in queries]
         for rate, limit in zip(RATES, limits, strict=True):
             realised[shots, rate] = float(np.mean(np.array(scores) >= limit.image))
         logs = np.log(scores)

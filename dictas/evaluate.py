@@ -12,15 +12,16 @@ from urllib.parse import quote
 
 from dictas.baselines import BASELINES
 from dictas.datasets import InspectionClass, draw_support
-from dictas.detector import Backbone, Batch, Detector
+from dictas.detector import Backbone, Detector
 from dictas.examples import write_examples
+from dictas.images import text_of
 from dictas.stream import Judge
 from dictas.summary import rate, summarise
-from dictas.support import Learned, model_digest, rotated
-from dictas.tiles import Tiling, prepared_batches
+from dictas.support import Learned, model_digest
+from dictas.tiles import Tiling
 from dictas.trial import BACKBONE, LONGEST_SIDE, Trial, needs_backbone, run_trial
 from encoders.errors import InputError
-from encoders.files import read_image, short_stem, write_json
+from encoders.files import short_stem, write_json
 from encoders.progress import Report, silent
 
 
@@ -108,8 +109,7 @@ def evaluate(
                 def progress(count: int, before: int = done, message: str = message) -> None:
                     report(before + count, total, message)
 
-                support = _see(paths, judge, options.rotations)
-                trial = run_trial(judge, detectors, support, item.test, options.workers, progress)
+                trial = run_trial(judge, detectors, paths, item.test, options.workers, progress, options.rotations)
                 result = _measured(trial, detectors) | {"skipped": skipped}
                 if seed == 0:
                     _write_examples(out / "examples" / f"{short_stem(quote(item.name, safe=' '))}.png", trial, result)
@@ -136,17 +136,13 @@ def _baselines(
     return made, skipped
 
 
-def _see(paths: Sequence[Path], judge: Judge, rotations: int) -> list[Batch]:
-    images = [copy for path in paths for copy in rotated(read_image(path), rotations)]
-    return list(prepared_batches(judge.backbone, images, judge.tiling, judge.size))
-
-
 def _measured(trial: Trial, detectors: Sequence[Detector]) -> dict[str, Any]:
     return {
         "detectors": {detector.name: trial.measure(detector.name, needs_backbone(detector)) for detector in detectors},
         "backbone": {"images": len(trial.judged), "seconds": trial.seconds[BACKBONE]},
         "unreadable": [
-            {"path": str(sample.path), "kind": sample.kind, "error": error} for sample, error in trial.unreadable
+            {"path": text_of(str(sample.path)), "kind": sample.kind, "error": error}
+            for sample, error in trial.unreadable
         ],
     }
 

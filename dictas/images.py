@@ -61,39 +61,50 @@ class Loaded:
 def find_images(folder: Path, skip: Collection[Path] = ()) -> list[Photo]:
     """The images in a folder and the folders below it, in the order a person would list them (2 before 10).
 
-    Hidden files and folders are left out, and so are folders in ``skip`` and those that hold results of
-    `dictas.predict`. Links to folders elsewhere are followed once; a link to a folder within (or around) the one
-    searched is not, because its images have their own names already or it would never end. Empty files and dangling
-    links belong to the list: who reads them learns why they are unreadable. A path to a file is a list of one.
+    Hidden files and folders are left out, and so are files and folders below in ``skip`` and those that hold results
+    of `dictas.predict`. Links to folders elsewhere are followed once; a link to a folder within (or around) the one
+    searched is not, because its images have their own names already or it would never end. Empty files, dangling
+    links and folders that may not be opened belong to the list: who reads them learns why they are unreadable. A path
+    to a file is a list of one.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or it may not be opened.
     """
     if folder.is_file():
-        return [Photo(_text(folder.name), folder)]
+        return [Photo(text_of(folder.name), folder)]
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; give a folder of images.")
     root = folder.resolve()
     closed = {path.resolve() for path in skip} | {root}
+    left_out = {os.path.realpath(path) for path in skip if path.is_file()}
     found: list[tuple[list, Path]] = []
     waiting = [folder]
     while waiting:
-        below = []
-        for path in sorted(waiting.pop().iterdir(), key=_order):
+        place, below = waiting.pop(), []
+        try:
+            entries = sorted(place.iterdir(), key=_order)
+        except OSError as error:
+            if place == folder:
+                raise InputError(f"The folder {folder} cannot be opened ({error.strerror}).") from error
+            found.append((_order(place.relative_to(folder)), place))
+            continue
+        for path in entries:
             if path.name.startswith("."):
                 continue
-            if path.is_dir():
+            if _is_folder(path):
                 real = path.resolve()
                 inside = real.is_relative_to(root) or root.is_relative_to(real)
-                if real in closed or (path.is_symlink() and inside) or (path / journal.NAME).exists():
+                if real in closed or (path.is_symlink() and inside) or _holds_results(path):
                     continue
                 closed.add(real)
                 below.append(path)
             elif path.suffix.lower() in SUFFIXES and _is_file(path):
+                if left_out and os.path.realpath(path) in left_out:
+                    continue
                 found.append((_order(path.relative_to(folder)), path))
         waiting += reversed(below)
     found.sort()
-    return [Photo(_text(path.relative_to(folder).as_posix()), path) for _, path in found]
+    return [Photo(text_of(path.relative_to(folder).as_posix()), path) for _, path in found]
 
 
 def load(
@@ -150,17 +161,21 @@ def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
 
 def read(photo: Photo, index: int = 0, prepare: Callable[[Image], Image] | None = None) -> Loaded:
     """Read one photo, whatever is wrong with it."""
+    if _is_folder(photo.path):
+        sentence = f"The folder {photo.path} cannot be opened; give the permission to, or remove it."
+        return Loaded(index, error=text_of(sentence))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, one for each of thousands
             image = read_image(photo.path)
     except InputError as error:
-        return Loaded(index, error=str(error))
+        return Loaded(index, error=text_of(str(error)))
     except MemoryError:
         raise
     except Exception as error:
         # Decoders meet damaged files with any exception; one of them must not end the night's work.
-        return Loaded(index, error=f"The image {photo.path} cannot be read ({error!r}); replace or remove it.")
+        sentence = f"The image {photo.path} cannot be read ({error!r}); replace or remove it."
+        return Loaded(index, error=text_of(sentence))
     return Loaded(index, image, prepare(image) if prepare else None)
 
 
@@ -196,6 +211,20 @@ def _order(path: Path) -> list[list[str | int]]:
     return [*keys, [os.fspath(path)]]
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _holds_results(folder: Path) -> bool:
+    try:
+        return (folder / journal.NAME).exists()
+    except OSError:
+        return False  # it may not be opened; whoever looks into it will say so
+
+
 def _is_file(path: Path) -> bool:
     """A file, or a link to nowhere; opening a pipe or a device would wait forever."""
     try:
@@ -204,5 +233,6 @@ def _is_file(path: Path) -> bool:
         return True
 
 
-def _text(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def text_of(name: str) -> str:
+    """A name, or a sentence with one in it, that can be written as text: bytes that are none are escaped."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -49,10 +49,10 @@ def _by_folder(photos: Sequence[Photo]) -> dict[str, list[tuple[int, Path]]]:
     return folders
 
 
-def labels_digest(labels: dict[int, Sample]) -> str:
-    """Identifies which photos are labelled, and how."""
+def labels_digest(photos: Sequence[Photo], labels: dict[int, Sample]) -> str:
+    """Identifies which photos are labelled, and how, whatever others there are."""
     digest = hashlib.blake2b(digest_size=16)
     for index, sample in labels.items():
         content = sample.mask.read_bytes() if sample.mask else b""
-        digest.update(b"%d " % index + hashlib.blake2b(content).digest())
+        digest.update(photos[index].name.encode() + b"\0" + hashlib.blake2b(content).digest())
     return digest.hexdigest()

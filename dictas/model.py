@@ -11,6 +11,7 @@ from dictas.coreset import k_center
 from dictas.detector import Batch
 from dictas.generators import Generators, Kind, PaperGenerators, SharedGenerators
 from dictas.lookup import lookup
+from dictas.memory import Entries
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class DictAS(nn.Module):
         super().__init__()
         self.config = config
         self.generators = nn.ModuleList(self._generators(group) for group in config.groups)
-        self._entries: list[tuple[Tensor, Tensor]] = []
+        self._entries: Entries = []
 
     def _generators(self, group: list[int]) -> Generators:
         config, channels = self.config, sum(self.config.channels[layer] for layer in group)
@@ -80,7 +81,7 @@ class DictAS(nn.Module):
             found += [(generators, aggregated(tokens, batch.grid, n)) for n in self.config.neighbourhoods]
         return found
 
-    def entries(self, support: Sequence[Batch]) -> list[tuple[Tensor, Tensor]]:
+    def entries(self, support: Sequence[Batch]) -> Entries:
         """The dictionary of some images: per lookup its keys [M, key_dim] and values [M, value_dim]."""
         batches = [[g.for_support(tokens, batch.grid) for g, tokens in self._lookups(batch)] for batch in support]
         return [
@@ -93,16 +94,26 @@ class DictAS(nn.Module):
         """Build the dictionary of these images, thinned out where it is larger than ``max_entries``.
 
         Thinning keeps the entries that cover keys and values best (greedy k-center), so rare normal places stay
-        and the many that look alike go. From there on a lookup costs the same for any number of images.
+        and the many that look alike go. From there on a lookup costs the same for any number of images. For more
+        images than fit in memory see `dictas.memory.Memory`.
         """
-        self._entries = [self._thinned(keys, values) for keys, values in self.entries(support)]
+        self.remember_entries(self.joined([self.entries([batch]) for batch in support], self.limit))
 
-    def _thinned(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        limit = self.config.max_entries
-        if not limit or len(keys) <= limit:
-            return keys, values
-        kept = k_center(torch.cat([_unit(keys), _unit(values)], dim=1), limit, seed=0)
-        return keys[kept].contiguous(), values[kept].contiguous()
+    @property
+    def limit(self) -> int:
+        """``max_entries``"""
+        return self.config.max_entries
+
+    def joined(self, parts: Sequence[Entries], limit: int) -> Entries:
+        """One dictionary of several, thinned out to ``limit`` entries per lookup (0: not at all)."""
+        return [
+            _thinned(torch.cat([keys for keys, _ in one]), torch.cat([values for _, values in one]), limit)
+            for one in zip(*parts, strict=True)
+        ]
+
+    def remember_entries(self, entries: Entries) -> None:
+        """Take this for the dictionary."""
+        self._entries = entries
 
     def dictionary_state(self) -> dict[str, Tensor]:
         """The dictionary as named tensors: ``keys.0``, ``values.0``, ..."""
@@ -152,3 +163,10 @@ def aggregated(tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     return nn.functional.normalize(vectors, dim=-1)
+
+
+def _thinned(keys: Tensor, values: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    if not limit or len(keys) <= limit:
+        return keys, values
+    kept = k_center(torch.cat([_unit(keys), _unit(values)], dim=1), limit, seed=0)
+    return keys[kept].contiguous(), values[kept].contiguous()

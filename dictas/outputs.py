@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dictas.detector import image_score
 from dictas.overlay import overlay, strip
 from dictas.thresholds import LEVELS, Threshold
+from dictas.tiles import Judgement
 from encoders.errors import InputError
 from encoders.files import short_stem
 
@@ -62,7 +62,7 @@ class Row:
 
     Attributes:
         path: relative to the query folder.
-        score: the map's maximum, 0..1.
+        score: see `dictas.tiles.Judgement`, 0..1.
         anomalous: the score reaches the threshold of images.
         area_fraction: share of pixels that reach the threshold of pixels.
         peak_x: column of the map's maximum in pixels from the left. peak_y: its row from the top.
@@ -98,8 +98,9 @@ class Writer:
         if self.maps not in MAPS:
             raise InputError(f"--maps is {self.maps!r}; give one of {', '.join(MAPS)}.")
 
-    def write(self, row: Row, image: Image, values: NDArray[np.float32]) -> Row:
-        """Write the files of a photo uint8 [H, W, 3] with map float32 [H, W]; the row with its numbers filled in."""
+    def write(self, row: Row, image: Image, found: Judgement) -> Row:
+        """Write the files of a photo uint8 [H, W, 3]; the row with its numbers filled in."""
+        values = found.map
         mask = values >= self.threshold.pixel
         heat = overlay(image, values, self.threshold.pixel)
         if self.maps == "png16":
@@ -114,12 +115,11 @@ class Writer:
         write_bytes(self._path("overlays", row, ".jpg"), _encoded(".jpg", heat, JPEG))
         thumbnails = strip([image, heat, np.repeat(white[..., None], 3, axis=2)], *THUMBNAIL)
         write_bytes(self._path("thumbnails", row, ".jpg"), _encoded(".jpg", thumbnails, JPEG))
-        score = image_score(values)
         peak_y, peak_x = np.unravel_index(int(values.argmax()), values.shape)
         return replace(
             row,
-            score=round(score, 6),
-            anomalous=score >= self.threshold.image,
+            score=round(found.score, 6),
+            anomalous=found.score >= self.threshold.image,
             area_fraction=round(float(mask.mean()), 6),
             peak_x=int(peak_x),
             peak_y=int(peak_y),
@@ -190,6 +190,21 @@ def remove(folder: Path) -> None:
     """Remove every photo's files."""
     for kind in FOLDERS:
         shutil.rmtree(folder / kind, ignore_errors=True)
+
+
+def remove_others(folder: Path, rows: Sequence[Row]) -> None:
+    """Remove the files of photos that are no longer among the judged ones, and folders that are left empty."""
+    judged = {PurePosixPath(row.output) for row in rows if row.status == OK}
+    for kind in FOLDERS:
+        top = folder / kind
+        for place, _, names in os.walk(top, topdown=False):
+            below = Path(place)
+            for name in names:
+                path = below / name
+                if path.suffix in SUFFIXES and PurePosixPath(path.relative_to(top).with_suffix("")) not in judged:
+                    path.unlink()
+            if not any(below.iterdir()):
+                below.rmdir()
 
 
 def sweep(folder: Path) -> None:

@@ -20,17 +20,18 @@ from typing import Any
 import torch
 
 from dictas import thresholds
-from dictas.detector import Backbone, Batch
-from dictas.images import Photo, find_images
+from dictas.detector import Backbone
+from dictas.images import Photo, find_images, text_of
 from dictas.journal import Journal, open_journal
 from dictas.labels import labels_digest, match_masks
 from dictas.masks import read_mask
+from dictas.memory import Memory
 from dictas.outputs import Row, Writer, remove, sweep
 from dictas.results import Seconds, summary, write_results
 from dictas.samples import Sample
 from dictas.stream import SETUP_LINES, Judge, judge_all
 from dictas.support import NAME as DICTIONARY
-from dictas.support import Learned, Support, model_digest, read_support, recall, remember
+from dictas.support import Learned, Support, keep, model_digest, read_support, recall
 from dictas.thresholds import LabelledMaps, Threshold
 from dictas.tiles import Tiling
 from encoders.errors import InputError
@@ -118,27 +119,29 @@ def predict(
     """
     options = options or PredictOptions()
     began = time.monotonic()
-    known = read_support(support, options.rotations)
-    photos = find_images(query, skip=[out])
+    masks = [options.masks] if options.masks else []
+    known = read_support(support, options.rotations, skip=[query, out, *masks])
+    photos = find_images(query, skip=[out, support, *masks])
+    left_out = len(find_images(query, skip=[out])) - len(photos)
     if not photos:
         raise InputError(f"There is no image in {query}; give the folder with the photos to judge as --query.")
     labels = match_masks(photos, options.masks) if options.masks else {}
     judge = Judge(backbone, detector, options.tiling, options.batch)
-    asked = _asked(backbone, detector, known, query, labels, options)
+    asked = _asked(backbone, detector, known, query, labels_digest(photos, labels) if labels else None, options)
     with open_journal(out) as journal, torch.no_grad():
         sweep(out)
         _begin(journal, out, asked, options.overwrite)
         recorded = _recorded(journal)
-        seen: list[list[Batch]] = []
+        memory: Memory | None = None
         if recorded is None and options.threshold is None and not labels:
-            seen = known.seen(backbone, judge.tiling, judge.size)
+            memory = known.memory(detector, backbone, judge.tiling, judge.size)
             recorded = thresholds.from_support(
-                backbone, detector, known.images, seen, options.false_alarms, judge.tiling, judge.size, report_setup
+                backbone, detector, known.images, memory, options.false_alarms, judge.tiling, judge.size, report_setup
             )
         fingerprint = {key: asked[key] for key in DICTIONARY_OPTIONS}
         if not recall(detector, out / DICTIONARY, fingerprint):
-            seen = seen or known.seen(backbone, judge.tiling, judge.size)
-            remember(detector, [batch for batches in seen for batch in batches], out / DICTIONARY, fingerprint)
+            (memory or known.memory(detector, backbone, judge.tiling, judge.size)).recall()
+            keep(detector, out / DICTIONARY, fingerprint)
         if recorded is not None:
             threshold = recorded
         elif options.threshold is not None:
@@ -150,7 +153,7 @@ def predict(
         setup = time.monotonic() - began
         rows = judge_all(judge, photos, Writer(out, threshold, options.maps), options.workers, journal, report)
         spent = sum(float(line["seconds"]) for line in journal.lines[SETUP_LINES:])
-        results = summary(rows, asked, known.names, threshold, Seconds(spent, setup))
+        results = summary(rows, asked, known, threshold, Seconds(spent, setup), left_out)
         write_results(out, rows, results)
     return Prediction(rows, results)
 
@@ -160,14 +163,14 @@ def _asked(
     detector: Learned,
     known: Support,
     query: Path,
-    labels: dict[int, Sample],
+    masks: str | None,
     options: PredictOptions,
 ) -> dict[str, Any]:
     """Everything that results depend on besides the photos; a continued run must agree on all of it."""
     chosen = asdict(options)
     return {
         "version": version("dictsplat"),
-        "query": str(query.resolve()),
+        "query": text_of(str(query.resolve())),
         "support": known.digest,
         "model": model_digest(detector),
         "encoder": backbone.encoder.name,
@@ -175,7 +178,7 @@ def _asked(
         "size": backbone.size,
         "keep_aspect": backbone.keep_aspect,
         **{name: chosen[name] for name in ("rotations", "tile", "overlap", "threshold", "false_alarms", "maps")},
-        "masks": labels_digest(labels) if labels else None,
+        "masks": masks,
     }
 
 
@@ -210,9 +213,9 @@ def _from_labels(
     indices = list(labels)
     with closing(judge.read([photos[index] for index in indices], workers)) as loaded:
         for photo in loaded:
-            for compute in judge.maps([photo]):
-                values = compute()
-                truth = read_mask(labels[indices[photo.index]], (values.shape[0], values.shape[1]))
-                counted.add(values, truth)
+            for compute in judge.judgements([photo]):
+                found = compute()
+                truth = read_mask(labels[indices[photo.index]], (found.map.shape[0], found.map.shape[1]))
+                counted.add(found, truth)
             report(photo.index + 1, len(indices), "judging labelled photos for the threshold")
     return counted.best()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dictas.outputs import Row
+from dictas.support import Support
 from dictas.thresholds import LEVELS, Threshold
 from encoders.files import atomic_path, write_json
 
@@ -31,15 +32,25 @@ class Seconds:
 
 
 def summary(
-    rows: Sequence[Row], asked: dict[str, Any], support: Sequence[str], threshold: Threshold, seconds: Seconds
+    rows: Sequence[Row],
+    asked: dict[str, Any],
+    support: Support,
+    threshold: Threshold,
+    seconds: Seconds,
+    left_out: int = 0,
 ) -> dict[str, Any]:
-    """The content of results.json."""
+    """The content of results.json.
+
+    Args:
+        left_out: images below the query folder that belong to the support or to the masks.
+    """
     unreadable = sum(row.status != "ok" for row in rows)
     return {
         "schema_version": SCHEMA_VERSION,
         "dictsplat_version": version("dictsplat"),
         "options": asked,
-        "support": list(support),
+        "support": list(support.names),
+        "notes": _notes(support, left_out),
         "threshold": asdict(threshold),
         "maps": MAP_NOTES[asked["maps"]],
         "counts": {
@@ -47,10 +58,24 @@ def summary(
             "ok": len(rows) - unreadable,
             "anomalous": sum(bool(row.anomalous) for row in rows),
             "unreadable": unreadable,
+            "left_out": left_out,
         },
         "seconds": {"setup": round(seconds.setup, 3), "images": round(seconds.images, 3)},
         "images_per_second": round(len(rows) / seconds.images, 3) if seconds.images else None,
     }
+
+
+def _notes(support: Support, left_out: int) -> list[str]:
+    """Sentences on what was given and not used."""
+    notes = []
+    if support.duplicates:
+        notes.append(
+            f"Of the photos of good parts {len(support.duplicates):,} repeat another one byte for byte and are left "
+            f"out: {', '.join(support.duplicates)}."
+        )
+    if left_out:
+        notes.append(f"Of the images in the query folder {left_out:,} are support images or masks and are not judged.")
+    return notes
 
 
 def write_results(folder: Path, rows: Sequence[Row], content: dict[str, Any]) -> None:

@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from dictas.detector import Backbone, Detector, pixel_map
+from dictas.detector import Backbone, Detector
 from dictas.images import Loaded, Photo, batches, load
 from dictas.journal import Journal
-from dictas.outputs import UNREADABLE, Row, Writer, output_names, sync_folders
-from dictas.tiles import Tiling, map_image
+from dictas.outputs import UNREADABLE, Row, Writer, output_names, remove_others, sync_folders
+from dictas.tiles import Box, Judgement, Tiling, assembled, judge_image
 from encoders.base import Encoder
 from encoders.progress import Report
 
@@ -26,8 +25,6 @@ WRITERS = 4
 """Threads that compute full-size maps and write files; much of their time they wait for the disk."""
 BEHIND = 2
 """Batches that may be judged but not yet written."""
-
-Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -52,20 +49,24 @@ class Judge:
         prepare = None if self.tiling else replace(self.backbone, encoder=cast(Encoder, None)).prepare
         return load(photos, prepare, workers, start)
 
-    def maps(self, group: Sequence[Loaded]) -> list[Callable[[], Map]]:
-        """For each readable photo a function that returns its map float32 [H, W]: the part without the model."""
+    def judgements(self, group: Sequence[Loaded]) -> list[Callable[[], Judgement]]:
+        """For each readable photo a function that does the part without the model."""
         images = [photo.image for photo in group if photo.image is not None]
         if self.tiling is not None:
-            tiled = [map_image(self.backbone, self.detector, image, self.tiling, self.size) for image in images]
-            return [partial(np.asarray, values) for values in tiled]
+            tiled = [judge_image(self.backbone, self.detector, image, self.tiling, self.size) for image in images]
+            return [partial(Judgement, *found) for found in tiled]
         if not images:
             return []
         batch = self.backbone.batch([photo.prepared for photo in group if photo.prepared is not None])
         prepared = (batch.images.shape[1], batch.images.shape[2])
         return [
-            partial(pixel_map, token_map, prepared, (image.shape[0], image.shape[1]))
+            partial(_whole, (image.shape[0], image.shape[1]), token_map, prepared)
             for token_map, image in zip(self.detector.maps(batch).cpu(), images, strict=True)
         ]
+
+
+def _whole(shape: tuple[int, int], token_map: Tensor, prepared: tuple[int, int]) -> Judgement:
+    return assembled(shape, None, [(Box(0, 0, *shape), (token_map, prepared))])
 
 
 def judge_all(
@@ -101,23 +102,25 @@ def judge_all(
     try:
         with closing(loaded):
             for group in batches(loaded, judge.group_size()):
-                maps = iter(judge.maps(group))
-                tasks = [(photo, empty[photo.index], None if photo.image is None else next(maps)) for photo in group]
+                judgements = iter(judge.judgements(group))
+                found = [None if photo.image is None else next(judgements) for photo in group]
+                tasks = [(photo, empty[photo.index], one) for photo, one in zip(group, found, strict=True)]
                 waiting.append([pool.submit(_finish, writer, *task) for task in tasks])
                 if len(waiting) > BEHIND:
                     commit()
         while waiting:
             commit()
+        remove_others(writer.folder, rows)
     finally:
         # After a failure what is being written is finished or removed, what waits is dropped.
         pool.shutdown(wait=True, cancel_futures=True)
     return rows
 
 
-def _finish(writer: Writer, photo: Loaded, row: Row, values: Callable[[], Map] | None) -> Row:
-    if photo.image is None or values is None:
+def _finish(writer: Writer, photo: Loaded, row: Row, judgement: Callable[[], Judgement] | None) -> Row:
+    if photo.image is None or judgement is None:
         return replace(row, status=UNREADABLE, error=photo.error, output="")
-    return writer.write(row, photo.image, values())
+    return writer.write(row, photo.image, judgement())
 
 
 def _finished(journal: Journal, photos: Sequence[Photo], empty: Sequence[Row]) -> list[Row]:

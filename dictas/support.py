@@ -6,7 +6,7 @@ support images, the model and the options are the same.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from dictas.detector import Backbone, Batch, Detector
+from dictas.detector import Backbone, Detector
 from dictas.images import find_images
+from dictas.memory import Memory
 from dictas.tiles import Tiling, prepared_batches
 from encoders.errors import InputError
 from encoders.files import atomic_path, read_image
 
 NAME = "dictionary.safetensors"
+MOST = 256
+"""Photos; a folder with more is the wrong one, or one of all photos."""
 
 Image = NDArray[np.uint8]
 
@@ -60,43 +63,72 @@ class Support:
         images: uint8 [H, W, 3] each.
         digest: of the files' contents.
         rotations: how many copies of each, itself included, turned by equal angles.
+        duplicates: names of files that are left out, because they are byte for byte another one. Left in, each would
+            know its copy: leave-one-out would find all good parts alike.
     """
 
     names: tuple[str, ...]
     images: tuple[Image, ...]
     digest: str
     rotations: int = 1
+    duplicates: tuple[str, ...] = ()
 
-    def seen(self, backbone: Backbone, tiling: Tiling | None, size: int) -> list[list[Batch]]:
-        """Per image, turned and cut as asked, what the backbone sees; at most ``size`` pictures in a batch."""
-        return [list(prepared_batches(backbone, rotated(image, self.rotations), tiling, size)) for image in self.images]
+    def memory(self, detector: Detector, backbone: Backbone, tiling: Tiling | None, size: int) -> Memory:
+        """What the detector keeps of each image, turned and cut as asked.
+
+        Args:
+            size: pictures shown to the backbone at a time.
+        """
+        memory = Memory(detector, len(self.images))
+        for image in self.images:
+            for batch in prepared_batches(backbone, rotated(image, self.rotations), tiling, size):
+                memory.add(batch)
+            memory.finish()
+        return memory
 
 
-def read_support(folder: Path, rotations: int = 1) -> Support:
-    """Read the normal images in a folder (or one file).
+def read_support(folder: Path, rotations: int = 1, skip: Collection[Path] = ()) -> Support:
+    """Read the normal images in a folder (or one file); of files with the same bytes the first.
+
+    Args:
+        rotations: see `Support`.
+        skip: folders below, of other images.
 
     Raises:
-        InputError: there is no image, or one that cannot be read.
+        InputError: there is no image, or one that cannot be read, or more than `MOST`.
     """
     if rotations < 1:
         raise InputError(f"--rotations is {rotations}; give 1 (no turned copies) or more.")
-    photos = find_images(folder)
+    photos = find_images(folder, skip)
     if not photos:
         raise InputError(f"There is no image in the support folder {folder}; put 1 to 16 photos of good parts there.")
-    images = tuple(read_image(photo.path) for photo in photos)
-    digest = hashlib.blake2b(digest_size=16)
+    if len(photos) > MOST:
+        below = " with its subfolders" if any("/" in photo.name for photo in photos) else ""
+        raise InputError(
+            f"The support folder {folder} holds {len(photos):,} images{below}, {MOST} are the most; give a folder with "
+            "1 to 16 photos of good parts."
+        )
+    kept: dict[bytes, tuple[str, Image]] = {}
+    duplicates = []
     for photo in photos:
-        digest.update(hashlib.blake2b(photo.path.read_bytes()).digest())
-    return Support(tuple(photo.name for photo in photos), images, digest.hexdigest(), rotations)
+        image = read_image(photo.path)
+        content = hashlib.blake2b(photo.path.read_bytes()).digest()
+        if content in kept:
+            duplicates.append(photo.name)
+        else:
+            kept[content] = photo.name, image
+    digest = hashlib.blake2b(b"".join(kept), digest_size=16).hexdigest()
+    names, images = zip(*kept.values(), strict=True)
+    return Support(names, images, digest, rotations, tuple(duplicates))
 
 
-def rotated(image: Image, rotations: int) -> list[Image]:
+def rotated(image: Image, rotations: int) -> Iterator[Image]:
     """``rotations`` copies of an image uint8 [H, W, 3], turned by multiples of 360° / ``rotations``, itself first.
 
     Quarter turns are exact. Others keep the size: what turns out of the picture is lost, and the corners are filled
     with the picture mirrored at its border, which invents no edges and no colours.
     """
-    return [turned(image, 360.0 * number / rotations) for number in range(rotations)]
+    return (turned(image, 360.0 * number / rotations) for number in range(rotations))
 
 
 def turned(image: Image, degrees: float) -> Image:
@@ -120,9 +152,8 @@ def model_digest(detector: Learned) -> str:
     return digest.hexdigest()
 
 
-def remember(detector: Learned, batches: Sequence[Batch], path: Path, fingerprint: Mapping[str, Any]) -> None:
-    """Let the detector remember normal images and keep that in ``path``."""
-    detector.remember(batches)
+def keep(detector: Learned, path: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Keep what the detector remembers in ``path``."""
     state = {name: value.detach().cpu().contiguous() for name, value in detector.dictionary_state().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, {"fingerprint": json.dumps(fingerprint, sort_keys=True)})

@@ -29,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from dictas.detector import Backbone, Batch, Detector, image_score
+from dictas.detector import Backbone, Detector
+from dictas.memory import Memory
 from dictas.support import Image, turned
-from dictas.tiles import Tiling, map_image
+from dictas.tiles import Judgement, Tiling, judge_image
 from encoders.errors import InputError
 from encoders.progress import Report, silent
 
@@ -43,6 +44,9 @@ CHANGED_SPREAD = 0.35
 """Standard deviation of the logarithm of other good images' scores over the highest of changed copies'."""
 LEVELS = 65535
 """Maps are compared in steps of 1 / LEVELS, those of a 16-bit picture."""
+
+ROUNDING = 1e-4
+"""Share by which the score of one image may change with what is judged beside it."""
 
 Method = Literal["leave-one-out", "augmentation", "fixed", "f1"]
 
@@ -93,7 +97,7 @@ def from_support(
     backbone: Backbone,
     detector: Detector,
     images: Sequence[Image],
-    seen: Sequence[Sequence[Batch]],
+    memory: Memory,
     false_alarms: float,
     tiling: Tiling | None,
     size: int,
@@ -102,7 +106,7 @@ def from_support(
     """Judge support images as if they were unknown; afterwards the detector has to be told what is normal again.
 
     Args:
-        images: the support images. seen: what the detector is told about each, see `Support.seen`.
+        images: the support images. memory: what the detector keeps of each, see `Support.memory`.
         false_alarms: share of good images that may be flagged, 0..0.5.
         size: tiles at a time.
     """
@@ -112,19 +116,19 @@ def from_support(
     peaks: list[float] = []
 
     def judge(image: Image) -> None:
-        values = map_image(backbone, detector, image, tiling, size)
-        scores.append(image_score(values))
-        peaks.append(float(values.max()))
+        found = judge_image(backbone, detector, image, tiling, size)
+        scores.append(found.score)
+        peaks.append(float(found.map.max()))
 
     if len(images) == 1:
-        detector.remember(seen[0])
+        memory.recall()
         for number, change in enumerate(CHANGES):
             judge(change(images[0]))
             report(number + 1, len(CHANGES), "judging changed copies of the support image")
         pixel, limit = (normal_limit([max(values)], false_alarms, CHANGED_SPREAD) for values in (peaks, scores))
         return Threshold(pixel, limit, "augmentation", false_alarms, tuple(scores))
     for number, image in enumerate(images):
-        detector.remember([batch for other, batches in enumerate(seen) if other != number for batch in batches])
+        memory.recall(without=number)
         judge(image)
         report(number + 1, len(images), "judging each support image by the others")
     pixel, limit = normal_limit(peaks, false_alarms), normal_limit(scores, false_alarms)
@@ -166,16 +170,16 @@ class LabelledMaps:
         self._scores: list[float] = []
         self._labels: list[bool] = []
 
-    def add(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        """Add an image's map float32 [H, W] and its truth bool [H, W]."""
-        levels = np.clip(values * LEVELS, 0, LEVELS).astype(np.int64)
+    def add(self, found: Judgement, mask: NDArray[np.bool_]) -> None:
+        """Add what was found in an image, and its truth bool [H, W]."""
+        levels = np.clip(found.map * LEVELS, 0, LEVELS).astype(np.int64)
         for row, pixels in enumerate((levels[~mask], levels[mask])):
             self._counts[row] += np.bincount(pixels, minlength=LEVELS + 1)
-        self._scores.append(image_score(values))
+        self._scores.append(found.score)
         self._labels.append(bool(mask.any()))
 
     def best(self) -> Threshold:
-        """The thresholds with the best F1; images are held to that of pixels if only one kind of them is labelled.
+        """The thresholds with the best F1. If all labelled images are anomalous, just below the lowest of their scores.
 
         Raises:
             InputError: no pixel was labelled anomalous.
@@ -186,7 +190,11 @@ class LabelledMaps:
         f1 = 2 * anomalous / (anomalous[0] + anomalous + normal)
         level = int(LEVELS - np.argmax(f1[::-1]))
         pixel = level / LEVELS
-        image = _best_score(np.array(self._scores), np.array(self._labels)) if not all(self._labels) else pixel
+        if all(self._labels):
+            # Judged in another batch, the image with this score may score a rounding error less.
+            image = min(self._scores) * (1 - ROUNDING)
+        else:
+            image = _best_score(np.array(self._scores), np.array(self._labels))
         return Threshold(pixel, image, "f1", samples=tuple(self._scores), f1=float(f1[level]))
 
 

@@ -1,12 +1,14 @@
 """Large images in overlapping tiles: each is judged at its own size, their maps are blended into one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from dictas.detector import Backbone, Batch, Detector, pixel_map
+from dictas.detector import Backbone, Batch, Detector, image_score, pixel_map
 from encoders.errors import InputError
 
 SMALLEST = 32
@@ -97,7 +99,20 @@ class Blend:
         return np.asarray(np.sin(np.pi / 2 * np.minimum(distance / rise, 1.0)) ** 2, np.float32)
 
 
-def prepared_batches(backbone: Backbone, images: Sequence[Image], tiling: Tiling | None, size: int) -> Iterator[Batch]:
+class Judgement(NamedTuple):
+    """What a detector says about one image.
+
+    Attributes:
+        map: float32 [H, W], 0 (normal) .. 1.
+        score: of the whole image, `image_score` of its map. Tiled it is the highest among those of its tiles, each in
+            its own pixels: of the whole map of a large photo a small defect is far less than what the score averages.
+    """
+
+    map: NDArray[np.float32]
+    score: float
+
+
+def prepared_batches(backbone: Backbone, images: Iterable[Image], tiling: Tiling | None, size: int) -> Iterator[Batch]:
     """Images of any sizes, whole or in tiles, prepared and seen by the backbone, at most ``size`` at a time.
 
     Batches keep to one image, because others may have other sizes.
@@ -108,25 +123,37 @@ def prepared_batches(backbone: Backbone, images: Sequence[Image], tiling: Tiling
             yield backbone.batch([backbone.prepare(part) for part in parts[start : start + size]])
 
 
-def map_image(
-    backbone: Backbone, detector: Detector, image: Image, tiling: Tiling | None, size: int
-) -> NDArray[np.float32]:
-    """The map of one image uint8 [H, W, 3], whole or in tiles: float32 [H, W], 0 (normal) .. 1.
+def judge_image(backbone: Backbone, detector: Detector, image: Image, tiling: Tiling | None, size: int) -> Judgement:
+    """Judge one image uint8 [H, W, 3], whole or in tiles.
 
     Args:
         size: tiles judged at a time.
     """
     height, width = image.shape[:2]
+    parts = [Box(0, 0, height, width)] if tiling is None else boxes(height, width, tiling)
+    seen = prepared_batches(backbone, [image], tiling, size)
+    maps = ((token_map, _prepared(batch)) for batch in seen for token_map in detector.maps(batch).cpu())
+    return assembled((height, width), tiling, zip(parts, maps, strict=True))
+
+
+def assembled(
+    shape: tuple[int, int], tiling: Tiling | None, found: Iterable[tuple[Box, tuple[Tensor, tuple[int, int]]]]
+) -> Judgement:
+    """The judgement on an image of ``shape`` (H, W).
+
+    Args:
+        found: its parts in any order, each with its map on the token grid [h, w] and (height, width) as prepared.
+    """
     if tiling is None:
-        batch = backbone.batch([backbone.prepare(image)])
-        return pixel_map(detector.maps(batch)[0], _prepared(batch), (height, width))
-    blend = Blend(height, width, tiling)
-    waiting = iter(boxes(height, width, tiling))
-    for batch in prepared_batches(backbone, [image], tiling, size):
-        for token_map in detector.maps(batch).cpu():
-            box = next(waiting)
-            blend.add(box, pixel_map(token_map, _prepared(batch), box.shape))
-    return blend.result()
+        ((_, (token_map, prepared)),) = found
+        values = pixel_map(token_map, prepared, shape)
+        return Judgement(values, image_score(values))
+    blend, score = Blend(*shape, tiling), 0.0
+    for box, (token_map, prepared) in found:
+        values = pixel_map(token_map, prepared, box.shape)
+        blend.add(box, values)
+        score = max(score, image_score(values))
+    return Judgement(blend.result(), score)
 
 
 def _prepared(batch: Batch) -> tuple[int, int]:

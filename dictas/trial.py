@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,16 +16,22 @@ from torch import Tensor
 
 from dictas.baselines import ScoresImages, TextOnly
 from dictas.datasets import Sample, read_mask
-from dictas.detector import Batch, Detector, image_score, pixel_map
+from dictas.detector import Batch, Detector
 from dictas.images import Loaded, Photo, batches
+from dictas.memory import Memory
 from dictas.metrics import image_metrics, pixel_metrics
 from dictas.samples import GOOD
 from dictas.stream import Judge
-from dictas.tiles import Blend, Box, boxes, prepared_batches
+from dictas.support import rotated
+from dictas.tiles import Box, Judgement, assembled, boxes, prepared_batches
+from encoders.errors import InputError
+from encoders.files import read_image
 
 LONGEST_SIDE = 640
 """Pixels are compared at the mask's own resolution, but images longer than this at this length. Maps are computed on
 far coarser grids and lose nothing by it."""
+MOST_SUPPORT_BYTES = 2**32
+"""Tokens that baselines may remember, which thin nothing or only when they have seen all."""
 BACKBONE = "backbone"
 """Name of its time among those of detectors."""
 
@@ -71,20 +78,24 @@ class Trial:
 
     def map_of(self, found: Judged, name: str) -> Map:
         """A detector's map of one image at compared resolution, float32 [h, w]."""
+        return self.judgement(found, name).map
+
+    def judgement(self, found: Judged, name: str) -> Judgement:
+        """`map_of`, and the score of the image: the detector's own, or that of `dictas.tiles`."""
         shape = compared_shape(*found.shape)
-        if self.judge.tiling is None:
-            return pixel_map(found.token_maps[name][0], found.prepared, shape)
-        blend = Blend(*found.shape, self.judge.tiling)
-        for box, token_map in zip(found.boxes, found.token_maps[name], strict=True):
-            blend.add(box, pixel_map(token_map, found.prepared, box.shape))
-        return np.asarray(cv2.resize(blend.result(), shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        maps = zip(found.boxes, ((token_map, found.prepared) for token_map in found.token_maps[name]), strict=True)
+        tiling = self.judge.tiling
+        values, score = assembled(shape if tiling is None else found.shape, tiling, maps)
+        if values.shape != shape:
+            values = np.asarray(cv2.resize(values, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        return Judgement(values, found.scores.get(name, score))
 
     def measure(self, name: str, needs_backbone: bool = True) -> dict[str, Any]:
         """A detector's metrics on all images and on each kind of defect against the good ones, and its time."""
         began = time.perf_counter()
-        maps = [self.map_of(found, name) for found in self.judged]
+        judgements = [self.judgement(found, name) for found in self.judged]
+        maps, scores = [one.map for one in judgements], [one.score for one in judgements]
         seconds = self.seconds[name] + time.perf_counter() - began + needs_backbone * self.seconds[BACKBONE]
-        scores = [found.scores.get(name, image_score(values)) for found, values in zip(self.judged, maps, strict=True)]
 
         def metrics(kinds: Collection[str]) -> dict[str, float | None]:
             places = [place for place, found in enumerate(self.judged) if found.sample.kind in kinds]
@@ -109,24 +120,26 @@ class Trial:
 def run_trial(
     judge: Judge,
     detectors: Sequence[Detector],
-    support: Sequence[Batch],
+    support: Sequence[Path],
     samples: Sequence[Sample],
     workers: int,
     report: Callable[[int], None],
+    rotations: int = 1,
 ) -> Trial:
     """Let the detectors remember the support and judge the samples.
 
     Args:
         judge: how images are shown; its own detector is not asked.
+        support: normal images. rotations: copies of each, itself included, turned by equal angles.
         workers: processes that read images.
         report: called with the number of images done.
 
     Raises:
-        InputError: a mask cannot be read or does not fit its image.
+        InputError: a support image or a mask cannot be read, a mask does not fit its image, or the support is more
+            than the baselines can remember.
     """
     trial = Trial(judge)
-    for detector in detectors:
-        detector.remember(support)
+    _remember(judge, detectors, support, rotations)
     photos = [Photo(sample.path.name, sample.path) for sample in samples]
     done = 0
     with closing(judge.read(photos, workers)) as loaded:
@@ -136,6 +149,29 @@ def run_trial(
             done += len(group)
             report(done)
     return trial
+
+
+def _remember(judge: Judge, detectors: Sequence[Detector], support: Sequence[Path], rotations: int) -> None:
+    """Show all detectors the support, each image to the backbone once, and keep no more than they need."""
+    memories = [Memory(detector, len(support)) for detector in detectors]
+    room = MOST_SUPPORT_BYTES
+    for path in support:
+        batches = prepared_batches(judge.backbone, rotated(read_image(path), rotations), judge.tiling, judge.size)
+        for batch in batches:
+            for memory in memories:
+                memory.add(batch)
+            if not all(memory.condenses for memory in memories):
+                room -= batch.images.nbytes + sum(tokens.nbytes for tokens in batch.tokens)
+            if room < 0:
+                raise InputError(
+                    f"The baselines would remember more than {MOST_SUPPORT_BYTES >> 30} GiB of tokens of "
+                    f"{len(support)} support images; use --baselines none, fewer --shots or --rotations, or a larger "
+                    "--tile."
+                )
+        for memory in memories:
+            memory.finish()
+    for memory in memories:
+        memory.recall()
 
 
 def needs_backbone(detector: Detector) -> bool:

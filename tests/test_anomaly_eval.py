@@ -19,7 +19,7 @@ from dictas.detector import BLUR, pixel_map
 from dictas.evaluate import EvaluateOptions, evaluate
 from dictas.metrics import aupro
 from dictas.summary import METRICS, summarise
-from dictas.tiles import Tiling, map_image
+from dictas.tiles import Tiling, judge_image
 from dictas.trial import compared_shape, shrunk
 from encoders.errors import InputError
 from encoders.files import read_image
@@ -276,10 +276,12 @@ def test_tiles_give_the_map_of_predict(dataset: Path, tmp_path: Path, monkeypatc
     judged = trials[0].judged
     assert len(judged[0].boxes) == 6
     for found in judged:
-        expected = map_image(
+        expected = judge_image(
             inspection.backbone(), trials[0].judge.detector, read_image(found.sample.path), Tiling(40), 5
         )
-        np.testing.assert_allclose(trials[0].map_of(found, "colour"), expected, atol=1e-6)
+        np.testing.assert_allclose(trials[0].map_of(found, "colour"), expected.map, atol=1e-6)
+        assert trials[0].judgement(found, "colour").score == pytest.approx(expected.score, abs=1e-6)
+        assert trials[0].judgement(found, "patchcore").score == found.scores["patchcore"]
         assert found.scores["patchcore"] > 0
 
 

@@ -80,7 +80,13 @@ def test_files_agree_with_the_table_and_with_the_detector(support, query, tmp_pa
     out = tmp_path / "out"
     run(support, query, out)
     results = json.loads((out / "results.json").read_text())
-    assert results["counts"] == {"images": 23, "ok": 23, "anomalous": results["counts"]["anomalous"], "unreadable": 0}
+    assert results["counts"] == {
+        "images": 23,
+        "ok": 23,
+        "anomalous": results["counts"]["anomalous"],
+        "unreadable": 0,
+        "left_out": 0,
+    }
     assert results["maps"] == "maps/*.png, 16 bit: value = pixel / 65535"
     assert results["support"] == ["0.png", "1.png", "2.png"]
     threshold = results["threshold"]

@@ -7,9 +7,10 @@ from scipy.stats import t as student
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from dictas.detector import image_score
-from dictas.support import rotated
+from dictas.memory import Memory
+from dictas.support import Support, rotated
 from dictas.thresholds import CHANGED_SPREAD, PRIOR, SPREAD, LabelledMaps, fixed, from_support, normal_limit
-from dictas.tiles import Tiling, map_image
+from dictas.tiles import Judgement, Tiling, judge_image
 from encoders.errors import InputError
 
 
@@ -67,12 +68,13 @@ def test_each_support_image_is_judged_by_the_others():
     images.append(np.clip(texture(3).astype(int) + 40, 0, 255).astype(np.uint8))
     detector = ColourDistance()
     seen = [[backbone().batch([image])] for image in images]
-    found = from_support(backbone(), detector, images, seen, 0.05, None, 4)
+    memory = Support((), tuple(images), "").memory(detector, backbone(), None, 4)
+    found = from_support(backbone(), detector, images, memory, 0.05, None, 4)
     assert found.method == "leave-one-out"
     assert found.false_alarms == 0.05
     for left_out, score in enumerate(found.samples):
         detector.remember([seen[other][0] for other in range(4) if other != left_out])
-        assert score == image_score(map_image(backbone(), detector, images[left_out], None, 4))
+        assert score == judge_image(backbone(), detector, images[left_out], None, 4).score
     assert np.argmax(found.samples) == 3
     assert found.image == normal_limit(found.samples, 0.05) <= found.pixel
 
@@ -80,7 +82,8 @@ def test_each_support_image_is_judged_by_the_others():
 def test_one_support_image_is_judged_changed():
     image = texture(0)
     detector = ColourDistance()
-    found = from_support(backbone(), detector, [image], [[backbone().batch([image])]], 0.01, Tiling(64), 4)
+    memory = Support((), (image,), "").memory(detector, backbone(), Tiling(64), 4)
+    found = from_support(backbone(), detector, [image], memory, 0.01, Tiling(64), 4)
     assert found.method == "augmentation"
     assert detector.remembered == 1
     assert found.image == normal_limit([max(found.samples)], 0.01, CHANGED_SPREAD) > 2 * max(found.samples) > 0
@@ -96,7 +99,7 @@ def test_f1_is_the_best_there_is():
         maps[number][10:20, 5:25] += 0.2
     counted = LabelledMaps()
     for values, mask in zip(maps, masks, strict=True):
-        counted.add(values, mask)
+        counted.add(Judgement(values, image_score(values)), mask)
     found = counted.best()
     truth, values = np.concatenate([mask.ravel() for mask in masks]), np.concatenate([one.ravel() for one in maps])
     precision, recall, _ = precision_recall_curve(truth, values)
@@ -109,16 +112,24 @@ def test_f1_is_the_best_there_is():
     assert f1_score(labels, scores >= found.image) == best
 
 
-def test_with_defective_images_only_the_threshold_of_pixels_serves_images():
-    counted = LabelledMaps()
-    mask = np.zeros((8, 8), bool)
-    mask[2:4, 2:4] = True
-    counted.add(mask * np.float32(0.5), mask)
+def test_with_defective_images_only_all_of_them_are_flagged():
+    """Also those with a defect that is much less than what the score averages."""
+    counted, scores = LabelledMaps(), []
+    for value, side in ((0.5, 4), (0.4, 9), (0.6, 2)):
+        mask = np.zeros((80, 80), bool)
+        mask[20 : 20 + side, 20 : 20 + side] = True
+        values = np.where(mask, value, 0.01).astype(np.float32)
+        scores.append(image_score(values))
+        counted.add(Judgement(values, scores[-1]), mask)
     found = counted.best()
-    assert found.image == found.pixel
-    assert found.pixel == pytest.approx(0.5, abs=1e-4)
+    assert found.image < found.pixel
+    assert found.image < min(scores)
+    assert found.image == pytest.approx(min(scores), rel=1e-3)
+
+
+def test_marks_of_nothing_are_refused():
     empty = LabelledMaps()
-    empty.add(np.zeros((8, 8), np.float32), np.zeros((8, 8), bool))
+    empty.add(Judgement(np.zeros((8, 8), np.float32), 0.0), np.zeros((8, 8), bool))
     with pytest.raises(InputError, match="mark no pixel"):
         empty.best()
 
@@ -128,13 +139,13 @@ def test_thresholds_outside_the_maps_range_are_refused(value):
     with pytest.raises(InputError, match="--threshold"):
         fixed(value)
     with pytest.raises(InputError, match="--false-alarms"):
-        from_support(backbone(), ColourDistance(), [], [], value, None, 1)
+        from_support(backbone(), ColourDistance(), [], Memory(ColourDistance(), 1), value, None, 1)
 
 
 def test_turned_copies_show_the_part_turned():
     image = np.zeros((60, 60, 3), np.uint8)
     image[15:25, 25:35] = 255  # at twelve o'clock
-    copies = rotated(image, 8)
+    copies = list(rotated(image, 8))
     assert len(copies) == 8
     np.testing.assert_array_equal(copies[0], image)
     np.testing.assert_array_equal(copies[2], np.rot90(image))
