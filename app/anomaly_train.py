@@ -45,7 +45,7 @@ def train(
     from app.anomaly import reading_processes
     from app.progress import StageProgress
     from dictas.checkpoint import make_backbone
-    from dictas.episodes import episodes
+    from dictas.episodes import ONE_IN, material
     from dictas.fit import fit
     from dictas.lookup import PROJECTIONS
     from dictas.presets import fit_config, model_config
@@ -71,12 +71,12 @@ def train(
         config = replace(fit_config(loaded, chosen, images), seed=seed)
         if steps is not None:
             config = replace(config, steps=steps, validate_every=max(1, min(config.validate_every, steps // 8)))
-        data = episodes(images, textures, config.episode, seed)
+        given = material(images, textures)
         texts = state_vectors(loaded) if hasattr(loaded, "encode_text") else None
         progress = fit(
             make_backbone(loaded, model),
             model,
-            data,
+            given,
             config,
             out,
             texts,
@@ -84,8 +84,11 @@ def train(
             device,
             reports("train"),
         )
+    judged = "defects and photos" if given.validation is not None else "defects"
+    if images is not None and given.validation is None:
+        typer.echo(f"With fewer than {ONE_IN} photos none was kept for validation, which used those trained on.")
     typer.echo(
-        f"Validation: {progress.best:.3f} average precision on defects it was not trained on; "
+        f"Validation: {progress.best:.3f} average precision on {judged} it was not trained on; "
         f"use it with --checkpoint {out / 'detector.safetensors'}"
     )
 

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,11 +12,16 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from dictas.augmentation import augment_support
-from dictas.images import find_images, read
+from dictas.images import Photo, find_images, read
 from dictas.procedural import draw_class
 from dictas.synthesis import add_anomalies
 from dictas.textures import FolderTextures, ProceduralTextures, TextureSource
 from encoders.errors import InputError
+
+HELD_OUT = 1_000_000_000
+"""Numbers of validation episodes start here, where training never comes."""
+ONE_IN = 10
+"""A folder of at least so many photos keeps one in so many of them for validation."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,14 @@ class EpisodeConfig:
     shots: most support images; each episode has 1 to so many.
     queries: queries per episode.
     anomalous: share of them that get defects.
+    kinds: of `dictas.synthesis.KINDS`, the defects; None for all.
     """
 
     side: int = 256
     shots: int = 3
     queries: int = 3
     anomalous: float = 0.75
+    kinds: tuple[str, ...] | None = None
 
 
 Specimen = tuple[NDArray, NDArray | None]
@@ -71,15 +78,10 @@ class ProceduralSource:
 
 
 class FolderSource:
-    """Every episode is one photo of a folder; all its images are strong augmentations of it (the paper)."""
+    """Every episode is one of some photos; all its images are strong augmentations of it (the paper)."""
 
-    def __init__(self, folder: Path) -> None:
-        self._photos = find_images(folder)
-        if not self._photos:
-            raise InputError(f"There are no images in {folder} to train on; give a folder of photos.")
-
-    def __len__(self) -> int:
-        return len(self._photos)
+    def __init__(self, photos: Sequence[Photo]) -> None:
+        self._photos = photos
 
     def normal(self, rng: np.random.Generator, side: int, count: int) -> Sequence[Specimen]:
         """See `Source`. Photos that cannot be read are passed over.
@@ -98,33 +100,42 @@ class FolderSource:
         raise InputError(f"Twenty images in a row could not be read, {found.path} last; replace or remove them.")
 
 
-class Episodes(Dataset[Episode]):
-    """Episode number i is the same whoever asks for it: training resumes where it stopped.
+@dataclass(frozen=True)
+class Material:
+    """What episodes are made of.
 
     Attributes:
-        folders: those it reads, by their purpose.
+        source: of normal images.
+        textures: of defects.
+        validation: of normal images in validation; None if ``source`` never gives the same one twice, or has too
+            few to keep some apart.
+        folders: those that are read, by their purpose.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        config: EpisodeConfig,
-        textures: TextureSource,
-        seed: int,
-        folders: Mapping[str, str] | None = None,
-    ) -> None:
-        self._source, self._config, self._textures, self._seed = source, config, textures, seed
-        self.folders = dict(folders or {})
+    source: Source
+    textures: TextureSource
+    validation: Source | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
+class Episodes(Dataset[Episode]):
+    """Episode number i is the same whoever asks for it: training resumes where it stopped."""
+
+    def __init__(self, material: Material, config: EpisodeConfig, seed: int) -> None:
+        self._material, self._config, self._seed = material, config, seed
 
     def __getitem__(self, number: int) -> Episode:
         cv2.setNumThreads(1)
         config, rng = self._config, np.random.default_rng((self._seed, number))
         shots = int(rng.integers(1, config.shots + 1))
-        images = self._source.normal(rng, config.side, shots + config.queries)
+        source = self._material.source
+        if number >= HELD_OUT and self._material.validation is not None:
+            source = self._material.validation
+        images = source.normal(rng, config.side, shots + config.queries)
         queries, masks = [], []
         for image, product in images[shots:]:
             if rng.random() < config.anomalous:
-                changed, mask = add_anomalies(image, product, rng, self._textures)
+                changed, mask = add_anomalies(image, product, rng, self._material.textures, config.kinds)
             else:
                 changed, mask = image, np.zeros(image.shape[:2], bool)
             queries.append(changed)
@@ -132,29 +143,65 @@ class Episodes(Dataset[Episode]):
         return Episode(np.stack([image for image, _ in images[:shots]]), np.stack(queries), np.stack(masks))
 
 
-def episodes(images: Path | None, textures: Path | None, config: EpisodeConfig, seed: int) -> Episodes:
-    """Of a folder of photos, or procedural ones; with textures of a folder, or procedural ones.
+def split_photos(folder: Path) -> tuple[list[Photo], list[Photo]]:
+    """The photos to train on and those kept for validation, every tenth; none are where there are fewer than ten.
+
+    Raises:
+        InputError: the folder is missing or has no images.
+    """
+    photos = find_images(folder)
+    if not photos:
+        raise InputError(f"There are no images in {folder} to train on; give a folder of photos.")
+    kept = photos[ONE_IN - 1 :: ONE_IN]
+    return [photo for place, photo in enumerate(photos, 1) if place % ONE_IN], kept
+
+
+def material(images: Path | None, textures: Path | None) -> Material:
+    """Photos of a folder, or procedural ones; with textures of a folder, or procedural ones.
 
     Raises:
         InputError: a folder is missing or has no images.
     """
-    source = ProceduralSource() if images is None else FolderSource(images)
     drawn = ProceduralTextures() if textures is None else FolderTextures(textures)
     given = {"images": images, "textures": textures}
     folders = {purpose: str(folder.resolve()) for purpose, folder in given.items() if folder is not None}
-    return Episodes(source, config, drawn, seed, folders)
+    if images is None:
+        return Material(ProceduralSource(), drawn, folders=folders)
+    training, validation = split_photos(images)
+    return Material(FolderSource(training), drawn, FolderSource(validation) if validation else None, folders)
 
 
 def stream(data: Episodes, numbers: Sequence[int], workers: int) -> Iterator[Episode]:
-    """Episodes of these numbers in order, made by ``workers`` processes ahead of time (0: by this one)."""
-    yield from DataLoader(
-        data,
+    """Episodes of these numbers in order, made by ``workers`` processes ahead of time (0: by this one).
+
+    Raises:
+        InputError: what they are made of cannot be read.
+    """
+    made = DataLoader(
+        _Told(data),
         batch_size=None,
         sampler=numbers,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_ignore_interrupts,
     )
+    for episode in made:
+        if isinstance(episode, str):
+            raise InputError(episode)
+        yield episode
+
+
+class _Told(Dataset[Episode | str]):
+    """Episodes, or the sentence that says why there is none: an error raised in a worker arrives as a traceback."""
+
+    def __init__(self, data: Episodes) -> None:
+        self._data = data
+
+    def __getitem__(self, number: int) -> Episode | str:
+        try:
+            return self._data[number]
+        except InputError as error:
+            return str(error)
 
 
 def _ignore_interrupts(_worker: int) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,16 +14,13 @@ from torch import Tensor, nn
 
 from dictas.checkpoint import save_detector
 from dictas.detector import Backbone
-from dictas.episodes import Episode, EpisodeConfig, Episodes, stream
+from dictas.episodes import HELD_OUT, Episode, EpisodeConfig, Episodes, Material, stream
 from dictas.fit_state import Progress, TrainingState
 from dictas.generators import Standardise
 from dictas.losses import COVERED, SegmentationLoss, TextAlignment, contrast_loss, query_loss
 from dictas.model import DictAS, ModelConfig
 from encoders.errors import InputError
 from encoders.progress import Report, silent
-
-HELD_OUT = 1_000_000_000
-"""Numbers of validation episodes start here, where training never comes."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,10 @@ class FitConfig:
         episode: size and make-up of episodes.
         steps: optimisation steps.
         batch: episodes per step.
-        learning_rate: after a warm-up over the first twentieth, falling to 0 along a cosine.
+        learning_rate: the highest.
+        schedule: "cosine" warms up over the first twentieth and falls to 0 along a cosine.
+        clip: longer gradients are shortened to this (0: none is).
+        standardise: give token channels mean 0 and variance 1 first; otherwise they are taken as they are.
         betas, weight_decay: of AdamW.
         contrast, text, segmentation: weights of the losses beside L_query.
         freeze_values: stop training g_V after the first drop of the validation score.
@@ -47,6 +48,9 @@ class FitConfig:
     steps: int = 2200
     batch: int = 2
     learning_rate: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float = 1.0
+    standardise: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
     contrast: float = 0.1
@@ -60,12 +64,15 @@ class FitConfig:
 
     @classmethod
     def paper(cls, images: int) -> "FitConfig":
-        """The paper's: 30 epochs over ``images`` photos, batches of 24, its losses alone."""
+        """The paper's: 30 epochs over ``images`` photos, batches of 24, its defects, its losses alone, raw tokens."""
         return cls(
-            EpisodeConfig(side=336, shots=1, queries=1, anomalous=0.5),
+            EpisodeConfig(side=336, shots=1, queries=1, anomalous=0.5, kinds=("perlin",)),
             steps=max(1, 30 * images // 24),
             batch=24,
             learning_rate=1e-4,
+            schedule="constant",
+            clip=0.0,
+            standardise=False,
             betas=(0.5, 0.999),
             weight_decay=0.0,
             segmentation=0.0,
@@ -127,7 +134,9 @@ class Trainer:
 
 
 def learning_rate(step: int, config: FitConfig) -> float:
-    """Of step 0, 1, ...: linear warm-up over a twentieth of all steps, then a cosine to 0."""
+    """Of step 0, 1, ...: see `FitConfig.schedule`; the warm-up is linear."""
+    if config.schedule == "constant":
+        return config.learning_rate
     warm = max(1, config.steps // 20)
     if step < warm:
         return config.learning_rate * (step + 1) / warm
@@ -137,7 +146,7 @@ def learning_rate(step: int, config: FitConfig) -> float:
 def fit(
     backbone: Backbone,
     model_config: ModelConfig,
-    data: Episodes,
+    material: Material,
     config: FitConfig,
     out: Path,
     texts: np.ndarray | None = None,
@@ -150,7 +159,7 @@ def fit(
     Args:
         backbone: the frozen encoder, layers and size.
         model_config: what to train.
-        data: where episodes come from.
+        material: what episodes are made of, as ``config.episode`` and ``config.seed`` say.
         config: how to train.
         out: folder; gets ``detector.safetensors``, the weights of the best validation, and ``training.*``.
         texts: unit vectors of the normal and the abnormal state [2, D]; None trains without text alignment.
@@ -166,11 +175,15 @@ def fit(
     model = DictAS(model_config)
     trainer = Trainer(model, backbone, config, texts)
     trained = trainer.trained
-    identity = {"model": dataclasses.asdict(model_config), "fit": dataclasses.asdict(config), **data.folders}
+    identity = {"model": dataclasses.asdict(model_config), "fit": dataclasses.asdict(config), **material.folders}
     state = TrainingState(out, identity, trained, config.ema)
+    data = Episodes(material, config.episode, config.seed)
     held_out = [data[HELD_OUT + number] for number in range(config.validation)]
     if not state.resume(device):
-        _fit_standardisation(trainer, held_out)
+        if config.standardise:
+            # Few photos are kept for validation; they do not tell how tokens vary.
+            apart = material.validation is not None
+            _fit_standardisation(trainer, [data[n] for n in range(config.validation)] if apart else held_out)
         state.begin(device)
     optimizer = state.optimizer(learning_rate=config.learning_rate, betas=config.betas, decay=config.weight_decay)
     progress = state.progress
@@ -179,14 +192,17 @@ def fit(
     ):
         loss = trainer.loss(episode) / config.batch
         if not torch.isfinite(loss):
-            raise InputError(f"Training diverged at step {progress.step + 1}; try a lower learning rate.")
+            raise InputError(
+                f"Training diverged at step {progress.step + 1}; start it anew with another --seed and --out."
+            )
         loss.backward()
         progress.add_loss(loss.item())
         if (episode_number + 1) % config.batch:
             continue
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, config)
-        nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        if config.clip:
+            nn.utils.clip_grad_norm_(trained.parameters(), config.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.stepped()

@@ -82,7 +82,10 @@ class TrainingState:
         except (SafetensorError, OSError) as error:
             raise InputError(f"{self._path} is damaged ({error}); remove it to start again.") from error
         if metadata.get("identity") != self._identity:
-            raise InputError(f"{self._path.parent} holds a training with other options; give those, or another --out.")
+            raise InputError(
+                f"{self._path.parent} holds a training with other options or of "
+                "another version; give those, or another --out."
+            )
         self.progress = Progress.model_validate_json(metadata["progress"])
         part = lambda prefix: {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}  # noqa: E731
         self._trained.load_state_dict(part("weights."))
@@ -96,8 +99,10 @@ class TrainingState:
         for name, parameter in self._trained.named_parameters():
             kinds = ("step", "exp_avg", "exp_avg_sq")
             found = {kind: self._moments.get(f"{kind}.{name}") for kind in kinds}
-            if all(value is not None for value in found.values()):
-                adam.state[parameter] = found
+            step = found["step"]
+            if step is not None and all(value is not None for value in found.values()):
+                # Adam counts steps on the CPU, wherever its moments are.
+                adam.state[parameter] = {**found, "step": step.cpu()}
         self._adam = adam
         if self.progress.values_frozen:
             self.freeze_values()

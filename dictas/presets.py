@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from dictas.checkpoint import check_size
-from dictas.episodes import EpisodeConfig, FolderSource
+from dictas.episodes import EpisodeConfig, split_photos
 from dictas.fit import FitConfig
 from dictas.model import ModelConfig
 from encoders.base import Encoder
@@ -65,6 +65,6 @@ def fit_config(encoder: Encoder, preset: Preset, images: Path | None) -> FitConf
     if preset == "paper":
         if images is None:
             raise InputError("The paper preset trains on photos; name a folder of them with --images.")
-        config = FitConfig.paper(len(FolderSource(images)))
+        config = FitConfig.paper(len(split_photos(images)[0]))
         return replace(config, episode=replace(config.episode, side=side))
     return FitConfig(EpisodeConfig(side=side))

@@ -62,10 +62,12 @@ KINDS: dict[str, tuple[float, tuple[DefectShape, ...], tuple[contents.Content, .
     "dent": (1.0, (shapes.pit, shapes.patch), (contents.dented,)),
     "rough": (0.8, (shapes.patch, shapes.clouds, shapes.block, shapes.smear), (contents.noisy,)),
     "chip": (0.8, (shapes.patch, shapes.pit), (contents.ground,)),
+    "perlin": (0.0, (shapes.clouds,), (contents.foreign,)),
 }
-"""Kind of defect -> how common it is, its shapes and contents, any of each with any other."""
-_PROBABILITIES = np.asarray([weight for weight, _, _ in KINDS.values()])
-_PROBABILITIES /= _PROBABILITIES.sum()
+"""Kind of defect -> how common it is, its shapes and contents, any of each with any other.
+
+"perlin" is the paper's, a part of "texture"; it comes only where it is asked for.
+"""
 
 
 def add_anomalies(
@@ -73,6 +75,7 @@ def add_anomalies(
     foreground: NDArray[np.bool_] | None,
     rng: np.random.Generator,
     textures: Sequence[NDArray[np.uint8]] | TextureSource | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Put one or more defects on a normal photo.
 
@@ -81,22 +84,26 @@ def add_anomalies(
         foreground: bool [H, W], where the product is (None: everywhere); defects lie on it.
         rng: the same state gives the same defects.
         textures: foreign textures, each uint8 [H, W, 3], or a source of them (None: procedural ones).
+        kinds: of `KINDS`, those to draw from (None: all). Where none of them shows on the photo, it gets a speck.
 
     Returns:
         uint8 [H, W, 3], and bool [H, W], True where the photo changed noticeably. It is never empty. More than three
         pixels away from it the photo is as it was.
     """
     source = _source(textures)
+    names = list(KINDS) if kinds is None else list(kinds)
+    weights = np.asarray([KINDS[name][0] for name in names])
+    probabilities = weights / weights.sum() if weights.any() else None
     product = np.ones(image.shape[:2], bool) if foreground is None or not foreground.any() else foreground
     result, mask = image.astype(np.float32), np.zeros(product.shape, bool)
     for _ in range(min(rng.geometric(0.55), 5)):
-        kind = str(rng.choice(list(KINDS), p=_PROBABILITIES))
+        kind = str(rng.choice(names, p=probabilities))
         for _ in range(TRIES):
             changed = add_defect(kind, result, product, rng, source)
             if changed.any():
                 mask |= changed
                 break
-            kind = str(rng.choice(list(KINDS), p=_PROBABILITIES))
+            kind = str(rng.choice(names, p=probabilities))
     if not mask.any():
         mask = _speck(result, product, rng)
     return np.clip(result + 0.5, 0, 255).astype(np.uint8), mask

@@ -16,7 +16,7 @@ import torch
 
 import encoders
 from dictas.detector import Backbone
-from dictas.episodes import EpisodeConfig, Episodes
+from dictas.episodes import EpisodeConfig, Episodes, Material
 from dictas.fit import FitConfig, fit
 from dictas.model import ModelConfig
 from dictas.textures import GivenTextures
@@ -88,14 +88,17 @@ def backbone():
     return Backbone(Cells(), (1, 2), SIDE)
 
 
-def striped(config=FIT, seed=0):
+def material():
     rng = np.random.default_rng(99)
-    textures = GivenTextures([rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(3)])
-    return Episodes(Stripes(), config.episode, textures, seed)
+    return Material(Stripes(), GivenTextures([rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(3)]))
+
+
+def striped(config=FIT):
+    return Episodes(material(), config.episode, config.seed)
 
 
 def run(out, config=FIT, model=MODEL, texts=TEXTS, **options):
-    return fit(backbone(), model, striped(config), config, Path(out), texts, workers=0, **options)
+    return fit(backbone(), model, material(), config, Path(out), texts, workers=0, **options)
 
 
 def install(setitem):

@@ -95,6 +95,16 @@ def test_options_reach_the_training(train, photos, tmp_path):
     assert identity["images"] == identity["textures"] == str(photos)
 
 
+@pytest.mark.parametrize("count", [9, 10])
+def test_it_says_what_the_validation_used(train, tmp_path, count):
+    for number in range(count):
+        save(tmp_path / "photos" / f"{number}.jpg", texture(number))
+    code, printed, err = train("--out", tmp_path / "out", "--images", tmp_path / "photos", "--steps", "1")
+    assert (code, err) == (0, "")
+    assert ("fewer than 10 photos none was kept" in printed) == (count < 10)
+    assert ("defects and photos it was not trained on" in printed) == (count >= 10)
+
+
 def test_it_goes_on_and_ends_where_an_unbroken_one_does(train, photos, tmp_path, monkeypatch):
     from dictas.fit_state import TrainingState
 
@@ -127,7 +137,9 @@ def test_the_paper_counts_epochs_over_its_photos(refused):
     assert "--images" in refused("--preset", "paper")
     assert FitConfig.paper(2400).steps == 3000
     assert FitConfig.paper(2400).validate_every == 100
-    assert FitConfig.paper(2400).episode == EpisodeConfig(side=336, shots=1, queries=1, anomalous=0.5)
+    assert FitConfig.paper(2400).episode == EpisodeConfig(
+        side=336, shots=1, queries=1, anomalous=0.5, kinds=("perlin",)
+    )
 
 
 def test_the_script_for_the_shipped_weights_installs_them_when_asked_to(train, tmp_path, monkeypatch, capsys):

@@ -22,9 +22,10 @@ from test_encoders_openclip import CONFIG
 
 import encoders
 from dictas.checkpoint import load_detector, make_backbone
-from dictas.episodes import EpisodeConfig, FolderSource, episodes, stream
-from dictas.fit import HELD_OUT, FitConfig, Trainer, _validate, fit, learning_rate
+from dictas.episodes import HELD_OUT, EpisodeConfig, Episodes, FolderSource, material, stream
+from dictas.fit import FitConfig, Trainer, _validate, fit, learning_rate
 from dictas.fit_state import TrainingState
+from dictas.images import find_images
 from dictas.model import DictAS
 from dictas.presets import fit_config, model_config
 from encoders.errors import InputError
@@ -95,6 +96,24 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     np.testing.assert_allclose(rates[:10], 0.05 * np.arange(1, 11))
     np.testing.assert_allclose(rates[10:], 0.25 * (1 + np.cos(np.pi * np.arange(190) / 190)))
     assert learning_rate(0, dataclasses.replace(config, steps=1)) == 0.5
+    constant = dataclasses.replace(config, schedule="constant")
+    assert {learning_rate(step, constant) for step in range(200)} == {0.5}
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3])
+def test_gradients_are_clipped_if_asked_to(tmp_path, monkeypatch, clip):
+    lengths = []
+    real = torch.optim.AdamW.step
+
+    def step(self, *arguments):
+        parts = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        lengths.append(float(torch.cat([part.flatten() for part in parts]).norm()))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    fitting.run(tmp_path, dataclasses.replace(FIT, steps=3, clip=clip))
+    assert all((length <= 1.001e-3) == (clip > 0) for length in lengths)
+    assert len(lengths) == 3
 
 
 # --- g_V stands still after the first drop -----------------------------------------------------
@@ -210,6 +229,20 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(tmp_path):
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "out"))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_training_goes_on_on_a_gpu(tmp_path, monkeypatch):
+    def report(step, *_):
+        if step == 5:
+            raise Stop
+
+    real = Cells.patch_tokens
+    monkeypatch.setattr(Cells, "patch_tokens", lambda *arguments: [tokens.cuda() for tokens in real(*arguments)])
+    with pytest.raises(Stop):
+        fitting.run(tmp_path, report=report, device="cuda")
+    assert fitting.run(tmp_path, device="cuda").step == FIT.steps
+
+
 def test_a_finished_training_is_left_as_it_is(tmp_path):
     first = fitting.run(tmp_path)
     before = (tmp_path / "training.safetensors").read_bytes()
@@ -240,8 +273,7 @@ def test_a_folder_with_a_training_on_other_photos_is_refused(tmp_path, changed):
     config = dataclasses.replace(FIT, steps=1, validation=4)
 
     def train(images, textures):
-        data = episodes(images, textures, config.episode, 0)
-        return fit(backbone(), MODEL, data, config, tmp_path / "out", workers=0)
+        return fit(backbone(), MODEL, material(images, textures), config, tmp_path / "out", workers=0)
 
     assert train(**folders).step == train(**folders).step == 1
     with pytest.raises(InputError, match="holds a training with other options"):
@@ -259,7 +291,7 @@ def test_a_damaged_training_is_refused(tmp_path, length):
 
 def test_training_that_diverges_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "loss", lambda *_: torch.tensor(math.nan, requires_grad=True))
-    with pytest.raises(InputError, match="diverged at step 1; try a lower learning rate"):
+    with pytest.raises(InputError, match="diverged at step 1; start it anew with another --seed and --out"):
         fitting.run(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -293,19 +325,21 @@ def test_the_paper_trains_on_a_vit(tmp_path, vit, photos, text):
     assert (model.channels, model.size, model.keep_aspect, model.max_entries) == ((32, 32), 32, False, 0)
     config = fit_config(vit, "paper", photos)
     assert (config.steps, config.batch, config.segmentation) == (6, 24, 0.0)  # 30 epochs of 5 photos
-    assert config.episode == EpisodeConfig(side=32, shots=1, queries=1, anomalous=0.5)
-    config = dataclasses.replace(config, steps=1, batch=3, validation=4)
-    data = episodes(photos, photos, config.episode, 0)
+    assert (config.schedule, config.clip, config.weight_decay) == ("constant", 0.0, 0.0)
+    assert config.episode == EpisodeConfig(side=32, shots=1, queries=1, anomalous=0.5, kinds=("perlin",))
+    config = dataclasses.replace(config, steps=1, batch=3, validation=12)
     torch.manual_seed(config.seed)
     start = DictAS(model).state_dict()
     texts = state_vectors(vit) if text else None
     out = tmp_path / "out"
-    assert fit(make_backbone(vit, model), model, data, config, out, texts, workers=0).step == 1
+    assert fit(make_backbone(vit, model), model, material(photos, photos), config, out, texts, workers=0).step == 1
     moved = weights(out)
     assert ("weights.alignment.fuse.weight" in moved) == text
     for name, value in start.items():
         if name.endswith("mixed.weight"):  # of each of g_Q, g_K and g_V of each layer
             assert not torch.equal(moved[f"weights.model.{name}"], value), name
+        if name.endswith(("standardise.mean", "standardise.scale")):  # raw tokens are compared
+            assert torch.equal(moved[f"weights.model.{name}"], value), name
     loaded, detector = load_detector(out / "detector.safetensors")
     support = loaded.batch([loaded.prepare(texture(1))])
     detector.remember([support])
@@ -340,7 +374,7 @@ def content(episode):
 def test_episodes_depend_on_their_number_only(photos, source):
     def make(seed=0):
         folder = photos if source == "photos" else None
-        return episodes(folder, folder, EpisodeConfig(side=48, shots=2, queries=2), seed)
+        return Episodes(material(folder, folder), EpisodeConfig(side=48, shots=2, queries=2), seed)
 
     numbers = range(3, 9)
     alone = [content(episode) for episode in stream(make(), numbers, workers=0)]
@@ -391,19 +425,16 @@ def test_broken_photos_are_passed_over(photos):
     (photos / "empty.jpg").touch()
     Image.fromarray(texture(1)).save(photos / "whole.jpg")
     (photos / "cut.jpg").write_bytes((photos / "whole.jpg").read_bytes()[:300])
-    source = FolderSource(photos)
-    assert len(source) == 10
-    known = {texture(number, 48, 64).tobytes() for number in range(5)}
+    source = FolderSource(find_images(photos))
     for seed in range(30):
         made = source.normal(np.random.default_rng(seed), 32, 3)
         assert len(made) == 3
         assert all(image.shape == (32, 32, 3) and product is None for image, product in made)
-    assert len(known) == 5
 
 
 def test_the_last_query_of_a_photo_is_the_photo_itself(tmp_path):
     save(tmp_path / "only.png", texture(4, 32, 32))
-    made = FolderSource(tmp_path).normal(np.random.default_rng(0), 32, 3)
+    made = FolderSource(find_images(tmp_path)).normal(np.random.default_rng(0), 32, 3)
     assert np.array_equal(made[-1][0], texture(4, 32, 32))
     assert not np.array_equal(made[0][0], made[1][0])
 
@@ -411,13 +442,65 @@ def test_the_last_query_of_a_photo_is_the_photo_itself(tmp_path):
 def test_a_folder_of_nothing_but_broken_photos_is_refused(tmp_path):
     (tmp_path / "text.jpg").write_text("no photo")
     with pytest.raises(InputError, match=r"Twenty images in a row could not be read, .*text\.jpg last"):
-        FolderSource(tmp_path).normal(np.random.default_rng(0), 32, 2)
+        FolderSource(find_images(tmp_path)).normal(np.random.default_rng(0), 32, 2)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(9, 0), (10, 1), (19, 1), (30, 3)])
+def test_every_tenth_photo_is_kept_for_validation(tmp_path, count, kept):
+    for number in range(count):
+        save(tmp_path / f"{number}.png", np.full((32, 32, 3), 8 * number, np.uint8))
+    given = material(tmp_path, None)
+    # Each photo is one grey, so its own augmentations apart an episode's last query tells which it was made of.
+    data = Episodes(given, EpisodeConfig(side=32, shots=1, queries=1, anomalous=0.0), 0)
+    trained, held_out = (
+        {int(data[start + number].queries[0, 0, 0, 0]) // 8 for number in range(150)} for start in (0, HELD_OUT)
+    )
+    assert (given.validation is not None) == (kept > 0)
+    if kept:
+        assert held_out == set(range(9, count, 10))
+        assert trained == set(range(count)) - held_out
+    else:
+        assert trained == held_out == set(range(count))
+
+
+def test_few_kept_photos_do_not_set_the_standard(tmp_path):
+    """The only photo kept for validation is black, tokens of the others have another mean."""
+    for number in range(10):
+        save(tmp_path / "photos" / f"{number}.png", texture(number) if number < 9 else np.zeros((64, 64, 3), np.uint8))
+    config = dataclasses.replace(FIT, steps=1)
+    fit(backbone(), MODEL, material(tmp_path / "photos", None), config, tmp_path / "out", workers=0)
+    mean = weights(tmp_path / "out")["weights.model.generators.0.standardise.mean"]
+    assert mean[:3].min() > 0.2
+
+
+def test_seed_and_episodes_are_those_of_the_configuration(tmp_path, monkeypatch):
+    made = []
+    real = Episodes.__init__
+
+    def noted(self, given, config, seed):
+        made.append((config, seed))
+        real(self, given, config, seed)
+
+    monkeypatch.setattr(Episodes, "__init__", noted)
+    config = dataclasses.replace(FIT, steps=1, seed=5)
+    fitting.run(tmp_path, config)
+    assert made == [(config.episode, 5)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_goes_wrong_in_a_worker_is_one_sentence(tmp_path, workers):
+    (tmp_path / "text.jpg").write_text("no photo")
+    data = Episodes(material(tmp_path, None), EpisodeConfig(side=32), 0)
+    with pytest.raises(InputError) as error:
+        list(stream(data, range(3), workers))
+    expected = f"Twenty images in a row could not be read, {tmp_path / 'text.jpg'} last; replace or remove them."
+    assert str(error.value) == expected
 
 
 def test_folders_without_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="no images in"):
-        episodes(tmp_path, None, EpisodeConfig(), 0)
+        material(tmp_path, None)
     with pytest.raises(InputError, match="no folder"):
-        episodes(tmp_path / "none", None, EpisodeConfig(), 0)
+        material(tmp_path / "none", None)
     with pytest.raises(InputError, match="texture folder"):
-        episodes(None, tmp_path / "none", EpisodeConfig(), 0)
+        material(None, tmp_path / "none")

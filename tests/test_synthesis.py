@@ -107,6 +107,26 @@ def test_grey_photos_stay_grey() -> None:
         assert (np.ptp(changed.astype(int), axis=2) == 0).all()
 
 
+def test_only_kinds_that_were_asked_for_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    real = add_defect
+
+    def noted(kind, *arguments):
+        drawn.append(kind)
+        return real(kind, *arguments)
+
+    monkeypatch.setattr("dictas.synthesis.add_defect", noted)
+    photo = np.full((64, 64, 3), 120, np.uint8)
+    for seed in range(20):
+        add_anomalies(photo, None, np.random.default_rng(seed), [photo + 90], ["perlin"])
+    assert set(drawn) == {"perlin"}
+    drawn.clear()
+    for seed in range(20):
+        add_anomalies(photo, None, np.random.default_rng(seed), [photo + 90])
+    assert len(set(drawn)) > 5
+    assert "perlin" not in drawn
+
+
 def test_textures_come_from_a_folder_and_unreadable_files_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     rng = np.random.default_rng(0)
