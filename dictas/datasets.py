@@ -17,8 +17,8 @@ __all__ = ["LAYOUTS", "InspectionClass", "Sample", "draw_support", "find_classes
 AUTO = "auto"
 DEEPEST = 3
 """Levels of folders below the one given in which classes are looked for; archives wrap them in one or two."""
-RESULTS = "metrics.json"
-"""What an evaluation leaves in its folder."""
+RESULTS = ("metrics.json", "partial")
+"""What an evaluation leaves in its folder, at its end or before."""
 LIST_FOLDERS = ("fewshot", "fix_few_path", ".")
 LIST_NAME = re.compile(r"(?:fix_)?(\d+)-shot\.txt")
 """Where lists of support images lie beside the classes (or in a class), and their names: "4-shot.txt" or, as DictAS
@@ -81,7 +81,7 @@ def _refuse_lost(others: list[Path], found: list[tuple[Path, Layout]], candidate
     parents = {folder.parent for folder, _ in found}
     for folder in others:
         # Results of an evaluation may lie here, with examples of its images.
-        if folder.parent not in parents or (folder / RESULTS).exists():
+        if folder.parent not in parents or any((folder / name).exists() for name in RESULTS):
             continue
         if find_images(folder):
             signs = dict.fromkeys(candidate.signs for candidate in candidates.values())

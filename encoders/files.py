@@ -127,6 +127,7 @@ def read_image(path: Path, upright: bool = True, white: int | None = None) -> np
     """
 
     def convert(image: Image.Image) -> np.ndarray:
+        image.load()
         turned = _turned(image) if upright else image
         if turned.mode.startswith(("I", "F")):
             return _deep_grey(turned, white)
@@ -167,7 +168,6 @@ def _decoded(path: Path, convert: Callable[[Image.Image], _Result]) -> _Result:
                 raise InputError(
                     f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; shrink it first."
                 )
-            image.load()
             return convert(image)
     except InputError:
         raise

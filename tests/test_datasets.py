@@ -296,8 +296,8 @@ def test_broken_test_images_are_left_to_the_judge(tmp_path, kept, broken):
     assert read_dataset(tmp_path) == expected
 
 
-@pytest.mark.parametrize("wrapper", [".", "archive"])
-def test_a_class_without_a_layout_beside_others_is_named(tmp_path, wrapper):
+@pytest.mark.parametrize(("wrapper", "left"), [(".", "metrics.json"), ("archive", "partial")])
+def test_a_class_without_a_layout_beside_others_is_named(tmp_path, wrapper, left):
     root = tmp_path / wrapper
     for name in ("bottle", "cable"):
         tree(root / name, MVTEC)
@@ -305,7 +305,7 @@ def test_a_class_without_a_layout_beside_others_is_named(tmp_path, wrapper):
         (root / name).mkdir()
         (root / name / "notes.txt").write_text("no images")
     tree(root / "results", "bottle/examples/000.png")  # of an earlier evaluation
-    (root / "results/metrics.json").write_text("{}")
+    (root / "results" / left).mkdir()
     (root / "cable/train/good").rename(root / "cable/train/normal")
     with pytest.raises(InputError, match=r"/cable lies beside bottle, which is a class, and has images") as error:
         read_dataset(tmp_path)

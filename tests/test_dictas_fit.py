@@ -332,7 +332,7 @@ def test_the_paper_trains_on_a_vit(tmp_path, vit, photos, text):
     start = DictAS(model).state_dict()
     texts = state_vectors(vit) if text else None
     out = tmp_path / "out"
-    assert fit(make_backbone(vit, model), model, material(photos, photos), config, out, texts, workers=0).step == 1
+    assert fit(make_backbone(vit, model), model, material(photos, None), config, out, texts, workers=0).step == 1
     moved = weights(out)
     assert ("weights.alignment.fuse.weight" in moved) == text
     for name, value in start.items():
