@@ -177,3 +177,21 @@ def test_command_ends_with_1_if_photos_are_unreadable_and_with_2_if_it_was_calle
     assert command(folders, "--threshold", 0.5) == 2
     assert "another threshold; choose another --out" in capsys.readouterr().err
     assert command(folders, "--threshold", 0.5, "--overwrite") == 1
+
+
+def test_command_says_what_it_left_out_and_goes_on_behind_a_closed_folder(folders, capsys, monkeypatch):
+    (folders / "good" / "2.png").write_bytes((folders / "good" / "0.png").read_bytes())
+    (folders / "tonight" / "closed").mkdir()
+    real = type(folders).iterdir
+
+    def iterdir(self):
+        if self.name == "closed":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self)
+
+    monkeypatch.setattr(type(folders), "iterdir", iterdir)
+    assert command(folders) == 1
+    said = capsys.readouterr()
+    assert "1 repeat another one byte for byte and are left out: 2.png." in said.out
+    assert "1 of 3 photos could not be read" in said.err
+    assert "closed cannot be opened" in (folders / "out" / "results.csv").read_text()

@@ -155,6 +155,20 @@ def test_k_center_is_the_greedy_choice(seed: int) -> None:
         assert distances[found[step]] == pytest.approx(distances.max())
 
 
+def test_k_center_of_more_points_than_are_looked_at_together_is_the_greedy_choice_too() -> None:
+    rng = np.random.default_rng(0)
+    # A few far clusters and a dense middle: the farthest points come from few places at first, from all later.
+    points = np.concatenate([rng.normal(size=(60, 6)) + 9 * rng.normal(size=(1, 6)) for _ in range(12)])
+    points = np.concatenate([points, rng.normal(size=(3000, 6))])
+    found = k_center(torch.from_numpy(points), 1500, 0).tolist()
+    assert len(set(found)) == 1500
+    nearest = np.full(len(points), np.inf)
+    for step, place in enumerate(found):
+        if step:
+            assert nearest[place] == pytest.approx(nearest.max(), rel=1e-6)
+        nearest = np.minimum(nearest, np.linalg.norm(points - points[place], axis=1))
+
+
 def test_k_center_is_at_most_twice_the_best() -> None:
     points = np.random.default_rng(0).normal(size=(12, 2))
     between = np.linalg.norm(points[:, None] - points, axis=-1)

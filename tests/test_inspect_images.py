@@ -63,6 +63,49 @@ def test_results_within_the_folder_are_no_photos(tmp_path):
     assert names(tmp_path, skip=[tmp_path / "out"]) == ["1.png"]
 
 
+def test_a_folder_that_may_not_be_opened_is_an_unreadable_photo(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.png", "b/2.png", "b/c/3.png", "d/4.png")
+    real_iterdir, real_exists = type(tmp_path).iterdir, type(tmp_path).exists
+
+    def iterdir(self):
+        if self.name in ("b", "locked"):
+            raise PermissionError(13, "Permission denied", str(self))
+        return real_iterdir(self)
+
+    def exists(self, **options):
+        if self.parent.name == "b":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real_exists(self, **options)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", iterdir)
+    monkeypatch.setattr(type(tmp_path), "exists", exists)
+    assert names(tmp_path) == ["a/1.png", "b", "d/4.png"]
+    loaded = list(load(find_images(tmp_path)))
+    assert loaded[1].error == f"The folder {tmp_path / 'b'} cannot be opened; give the permission to, or remove it."
+    (tmp_path / "locked").mkdir()
+    with pytest.raises(InputError, match=r"The folder .*locked cannot be opened \(Permission denied\)"):
+        find_images(tmp_path / "locked")
+
+
+def test_errors_of_names_that_are_no_text_are_text(tmp_path, monkeypatch):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(b"x")
+    (loaded,) = load(find_images(tmp_path))
+    assert r"caf\xe9.png cannot be read" in loaded.error
+    loaded.error.encode()
+    monkeypatch.setattr("dictas.images.read_image", lambda path: {}[path])
+    (loaded,) = load(find_images(tmp_path))
+    loaded.error.encode()
+
+
+def test_files_and_folders_to_skip_are_left_out(tmp_path):
+    touch(tmp_path, "1.png", "2.png", "good/3.png", "masks/4.png", "bad/5.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    skip = [tmp_path / "2.png", tmp_path / "good", tmp_path / "masks", tmp_path.parent]
+    assert names(tmp_path, skip=skip) == ["1.png", "bad/5.png", "loop.png"]
+    assert names(tmp_path / "good", skip=[tmp_path, tmp_path / "good"]) == ["3.png"]
+
+
 def test_a_file_is_a_list_of_one_and_nothing_is_an_error(tmp_path):
     touch(tmp_path, "1.png")
     assert names(tmp_path / "1.png") == ["1.png"]

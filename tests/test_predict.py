@@ -17,6 +17,7 @@ import pytest
 from inspection import Blocks, ColourDistance, backbone, save, texture
 from PIL import Image
 
+from app.anomaly_report import write_report
 from dictas import stream
 from dictas.detector import image_score, pixel_map
 from dictas.journal import NAME as JOURNAL
@@ -310,6 +311,128 @@ def test_masks_give_the_threshold(support, tmp_path):
         run(support, query, tmp_path / "other", replace(QUICK, masks=masks))
     with pytest.raises(InputError, match="No mask in"):
         run(support, query, tmp_path / "other", replace(QUICK, masks=support))
+
+
+def test_masks_of_defective_photos_alone_flag_all_of_them(support, tmp_path):
+    query, masks = tmp_path / "query", tmp_path / "masks"
+    for number in range(5):
+        side = 5 if number == 2 else 16  # 0.3 % of the area: less than what the score averages
+        image, mask = texture(60 + number, 96, 96), np.zeros((96, 96), np.uint8)
+        image[40 : 40 + side, 20 : 20 + side] = (230, 20, 20)
+        mask[40 : 40 + side, 20 : 20 + side] = 255
+        save(query / f"{number}.png", image)
+        save(masks / f"{number}.png", mask)
+    save(query / "good.png", texture(99, 96, 96))
+    found = run(support, query, tmp_path / "out", replace(QUICK, masks=masks))
+    assert [row.anomalous for row in found.rows] == [True] * 5 + [False]
+
+
+def test_small_defects_of_tiled_photos_are_flagged(support, tmp_path):
+    """0.03 % of the area; the mean of the highest 0.5 % of the whole map hardly knows it."""
+    image = texture(5, 400, 520)
+    image[300:308, 411:419] = (230, 20, 20)
+    for number in range(3):
+        save(tmp_path / "large" / f"{number}.png", texture(number, 400, 520))
+    save(tmp_path / "query" / "bad.png", image)
+    save(tmp_path / "query" / "good.png", texture(6, 400, 520))
+    found = run(tmp_path / "large", tmp_path / "query", tmp_path / "out", replace(QUICK, tile=64))
+    assert [row.anomalous for row in found.rows] == [True, False]
+    score = found.rows[0].score
+    assert score > 3 * image_score(np.array(Image.open(tmp_path / "out/maps/bad.png")) / np.float32(65535))
+
+
+def test_added_photos_are_judged_by_the_threshold_of_masks(support, tmp_path):
+    query, masks = tmp_path / "query", tmp_path / "masks"
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:36, 20:36] = 255
+    save(query / "good" / "1.png", texture(50))
+    save(query / "red" / "2.png", texture(60, spot=(20, 20)))
+    save(masks / "red" / "2.png", mask)
+    first = run(support, query, tmp_path / "out", replace(QUICK, masks=masks))
+    save(query / "a.png", texture(70, spot=(20, 20)))
+    second = run(support, query, tmp_path / "out", replace(QUICK, masks=masks))
+    assert second.results["threshold"] == first.results["threshold"]
+    assert [row.anomalous for row in second.rows] == [True, False, True]
+
+
+def test_support_and_masks_within_the_query_folder_are_not_judged(tmp_path):
+    query = tmp_path / "query"
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:36, 20:36] = 255
+    for number in range(2):
+        save(query / "support" / f"{number}.png", texture(number))
+        save(query / f"{number}.png", texture(60 + number, spot=(20, 20)))
+        save(query / "truth" / f"{number}.png", mask)
+    options = replace(QUICK, masks=query / "truth")
+    for _ in range(2):
+        found = run(query / "support", query, query / "out", options)
+        assert [row.path for row in found.rows] == ["0.png", "1.png"]
+        assert found.results["counts"]["left_out"] == 4
+        assert found.results["notes"] == [
+            "Of the images in the query folder 4 are support images or masks and are not judged."
+        ]
+    alone = run(query / "support" / "0.png", query / "support", tmp_path / "one")
+    assert [row.path for row in alone.rows] == ["1.png"]
+    same = run(query / "support", query / "support", tmp_path / "same")
+    assert len(same.rows) == 2
+    inside = run(query, query / "truth", tmp_path / "inside")
+    assert inside.results["support"] == ["0.png", "1.png", "support/0.png", "support/1.png"]
+
+
+def test_repeated_support_photos_count_once(support, query, tmp_path):
+    before = run(support, query, tmp_path / "out")
+    assert before.results["notes"] == []
+    (support / "copy.png").write_bytes((support / "1.png").read_bytes())
+    after = run(support, query, tmp_path / "out")
+    assert after.results["threshold"] == before.results["threshold"]
+    assert after.results["support"] == ["0.png", "1.png", "2.png"]
+    assert after.results["notes"] == [
+        "Of the photos of good parts 1 repeat another one byte for byte and are left out: copy.png."
+    ]
+    for name in ("a", "b"):
+        (tmp_path / "two").mkdir(exist_ok=True)
+        (tmp_path / "two" / f"{name}.png").write_bytes((support / "0.png").read_bytes())
+    assert run(tmp_path / "two", query, tmp_path / "single").results["threshold"]["method"] == "augmentation"
+
+
+def test_a_support_folder_of_very_many_photos_is_refused(query, tmp_path, monkeypatch):
+    monkeypatch.setattr("dictas.support.MOST", 3)
+    for number in range(3):
+        save(tmp_path / "many" / f"{number}.png", texture(number))
+    run(tmp_path / "many", query, tmp_path / "out")
+    save(tmp_path / "many" / "3.png", texture(3))
+    with pytest.raises(InputError, match=r"many holds 4 images, 3 are the most; give a folder with 1 to 16 photos"):
+        run(tmp_path / "many", query, tmp_path / "out")
+    (tmp_path / "many" / "3.png").rename(save(tmp_path / "many" / "more" / "3.png", texture(3)))
+    with pytest.raises(InputError, match="many holds 4 images with its subfolders"):
+        run(tmp_path / "many", query, tmp_path / "out")
+
+
+def test_names_that_are_no_text_get_through(support, tmp_path):
+    query = tmp_path / os.fsdecode(b"caf\xe9")
+    save(query / "1.png", texture(1))
+    (query / os.fsdecode(b"\xff.png")).write_bytes(b"x")
+    found = run(support, query, tmp_path / "out")
+    write_report(tmp_path / "out", found)
+    assert r"\xff.png" in table(tmp_path / "out")[r"\xff.png"]["error"]
+    assert r"caf\xe9" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert len(run(support, query, tmp_path / "out").rows) == 2
+
+
+def test_files_of_photos_that_are_gone_or_damaged_are_removed(support, query, tmp_path):
+    out = tmp_path / "out"
+    run(support, query, out)
+    (out / "maps" / "notes.txt").write_text("mine")
+    for path in (query / "1").iterdir():
+        path.unlink()
+    (query / "0" / "2.png").write_bytes(b"damaged")
+    run(support, query, out)
+    expected = {str(path.relative_to(query).with_suffix("")) for path in query.rglob("*.png")} - {"0/2"}
+    for kind in ("maps", "masks", "overlays", "thumbnails"):
+        files = [path for path in (out / kind).rglob("*.*") if path.name != "notes.txt"]
+        assert {str(path.relative_to(out / kind).with_suffix("")) for path in files} == expected
+        assert not (out / kind / "1").exists()
+    assert (out / "maps" / "notes.txt").exists()
 
 
 def test_wrong_folders_are_one_sentence_each(support, query, tmp_path):
