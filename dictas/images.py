@@ -58,24 +58,26 @@ class Loaded:
     error: str = ""
 
 
-def find_images(folder: Path, skip: Collection[Path] = ()) -> list[Photo]:
+def find_images(folder: Path, skip: Collection[Path] = (), closed: bool = False) -> list[Photo]:
     """The images in a folder and the folders below it, in the order a person would list them (2 before 10).
 
     Hidden files and folders are left out, and so are files and folders below in ``skip`` and those that hold results
     of `dictas.predict`. Links to folders elsewhere are followed once; a link to a folder within (or around) the one
-    searched is not, because its images have their own names already or it would never end. Empty files, dangling
-    links and folders that may not be opened belong to the list: who reads them learns why they are unreadable. A path
-    to a file is a list of one.
+    searched is not, because its images have their own names already or it would never end. Empty files and dangling
+    links belong to the list: who reads them learns why they are unreadable. A path to a file is a list of one.
+
+    Args:
+        closed: folders that may not be opened belong to the list too.
 
     Raises:
-        InputError: there is no such folder, or it may not be opened.
+        InputError: there is no such folder, or one may not be opened.
     """
     if folder.is_file():
         return [Photo(text_of(folder.name), folder)]
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; give a folder of images.")
     root = folder.resolve()
-    closed = {path.resolve() for path in skip} | {root}
+    known = {path.resolve() for path in skip} | {root}
     left_out = {os.path.realpath(path) for path in skip if path.is_file()}
     found: list[tuple[list, Path]] = []
     waiting = [folder]
@@ -84,8 +86,10 @@ def find_images(folder: Path, skip: Collection[Path] = ()) -> list[Photo]:
         try:
             entries = sorted(place.iterdir(), key=_order)
         except OSError as error:
-            if place == folder:
-                raise InputError(f"The folder {folder} cannot be opened ({error.strerror}).") from error
+            if place == folder or not closed:
+                raise InputError(
+                    f"The folder {place} cannot be opened ({error.strerror}); give the permission to, or remove it."
+                ) from error
             found.append((_order(place.relative_to(folder)), place))
             continue
         for path in entries:
@@ -94,9 +98,9 @@ def find_images(folder: Path, skip: Collection[Path] = ()) -> list[Photo]:
             if _is_folder(path):
                 real = path.resolve()
                 inside = real.is_relative_to(root) or root.is_relative_to(real)
-                if real in closed or (path.is_symlink() and inside) or _holds_results(path):
+                if real in known or (path.is_symlink() and inside) or _holds_results(path):
                     continue
-                closed.add(real)
+                known.add(real)
                 below.append(path)
             elif path.suffix.lower() in SUFFIXES and _is_file(path):
                 if left_out and os.path.realpath(path) in left_out:

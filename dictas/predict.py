@@ -121,8 +121,8 @@ def predict(
     began = time.monotonic()
     masks = [options.masks] if options.masks else []
     known = read_support(support, options.rotations, skip=[query, out, *masks])
-    photos = find_images(query, skip=[out, support, *masks])
-    left_out = len(find_images(query, skip=[out])) - len(photos)
+    photos = find_images(query, skip=[out, support, *masks], closed=True)
+    left_out = len(find_images(query, skip=[out], closed=True)) - len(photos)
     if not photos:
         raise InputError(f"There is no image in {query}; give the folder with the photos to judge as --query.")
     labels = match_masks(photos, options.masks) if options.masks else {}

@@ -30,8 +30,8 @@ from encoders.files import read_image
 LONGEST_SIDE = 640
 """Pixels are compared at the mask's own resolution, but images longer than this at this length. Maps are computed on
 far coarser grids and lose nothing by it."""
-MOST_SUPPORT_BYTES = 2**32
-"""Tokens that baselines may remember, which thin nothing or only when they have seen all."""
+MOST_SUPPORT_BYTES = 2**31
+"""Tokens shown to baselines, which thin nothing or only when they have seen all. They make several copies."""
 BACKBONE = "backbone"
 """Name of its time among those of detectors."""
 

@@ -285,6 +285,34 @@ def test_tiles_give_the_map_of_predict(dataset: Path, tmp_path: Path, monkeypatc
         assert found.scores["patchcore"] > 0
 
 
+def test_only_baselines_need_room_for_the_support(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector that condenses what it sees goes through where baselines are refused."""
+
+    class Condensing(ColourDistance):
+        limit = 0
+
+        def entries(self, support):
+            tokens = torch.cat([batch.tokens[0].flatten(0, 1) for batch in support])
+            return [(tokens, tokens)]
+
+        def joined(self, parts, limit):
+            return [tuple(torch.cat([part[0][side] for part in parts]) for side in (0, 1))]
+
+        def remember_entries(self, entries):
+            self.known = entries[0][0]
+
+    classes = read_dataset(dataset / "cap")
+    expected = run(dataset / "cap", tmp_path / "whole", EvaluateOptions(shots=2, baselines=()))
+    monkeypatch.setattr(trial, "MOST_SUPPORT_BYTES", 1000)
+    alone = EvaluateOptions(shots=2, baselines=())
+    found = evaluate(classes, inspection.backbone(), Condensing(), tmp_path / "alone", alone)
+    assert found["pixel_ap"] == pytest.approx(expected["pixel_ap"])
+    with pytest.raises(InputError, match="2 support images; use --baselines none"):
+        evaluate(classes, inspection.backbone(), Condensing(), tmp_path / "all", QUICK)
+
+
 def test_large_images_are_compared_at_640(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compared_shape(640, 480) == (640, 480)
     assert compared_shape(1024, 2048) == (320, 640)

@@ -79,12 +79,14 @@ def test_a_folder_that_may_not_be_opened_is_an_unreadable_photo(tmp_path, monkey
 
     monkeypatch.setattr(type(tmp_path), "iterdir", iterdir)
     monkeypatch.setattr(type(tmp_path), "exists", exists)
-    assert names(tmp_path) == ["a/1.png", "b", "d/4.png"]
-    loaded = list(load(find_images(tmp_path)))
+    assert names(tmp_path, closed=True) == ["a/1.png", "b", "d/4.png"]
+    loaded = list(load(find_images(tmp_path, closed=True)))
     assert loaded[1].error == f"The folder {tmp_path / 'b'} cannot be opened; give the permission to, or remove it."
+    with pytest.raises(InputError, match=r"The folder .*b cannot be opened \(Permission denied\)"):
+        find_images(tmp_path)
     (tmp_path / "locked").mkdir()
     with pytest.raises(InputError, match=r"The folder .*locked cannot be opened \(Permission denied\)"):
-        find_images(tmp_path / "locked")
+        find_images(tmp_path / "locked", closed=True)
 
 
 def test_errors_of_names_that_are_no_text_are_text(tmp_path, monkeypatch):
