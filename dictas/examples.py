@@ -35,7 +35,7 @@ def write_examples(path: Path, trial: Trial, thresholds: Mapping[str, float | No
         return
     rows = [_header(("photo", "truth", *thresholds))]
     for found in chosen:
-        photo = _photo(found)
+        photo = _photo(found, trial.judge.white)
         pictures = [photo, photo if found.truth is None else _outlined(photo, found.truth)]
         for name, threshold in thresholds.items():
             values = trial.map_of(found, name)
@@ -63,9 +63,9 @@ def _chosen(trial: Trial, name: str) -> list[Judged]:
     return [trial.judged[place] for place in dict.fromkeys(places)]
 
 
-def _photo(found: Judged) -> Image:
+def _photo(found: Judged, white: int | None) -> Image:
     height, width = compared_shape(*found.shape)
-    image = read_image(found.sample.path)
+    image = read_image(found.sample.path, white=white)
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -116,6 +116,7 @@ def load(
     prepare: Callable[[Image], Image] | None = None,
     workers: int = 0,
     start: int = 0,
+    white: int | None = None,
 ) -> Generator[Loaded]:
     """Read ``photos[start:]`` one after the other; those that cannot be read come as errors, in their place.
 
@@ -125,9 +126,10 @@ def load(
     Args:
         prepare: makes `Loaded.prepared`; runs in the workers, so it should not drag a model along.
         workers: processes that read; 0 reads in this one.
+        white: see `encoders.files.read_image`.
     """
     yield from DataLoader(
-        _Photos(photos, prepare, start),
+        _Photos(photos, prepare, start, white),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
@@ -163,15 +165,17 @@ def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
         yield group
 
 
-def read(photo: Photo, index: int = 0, prepare: Callable[[Image], Image] | None = None) -> Loaded:
-    """Read one photo, whatever is wrong with it."""
+def read(
+    photo: Photo, index: int = 0, prepare: Callable[[Image], Image] | None = None, white: int | None = None
+) -> Loaded:
+    """Read one photo, whatever is wrong with it; see `load`."""
     if _is_folder(photo.path):
         sentence = f"The folder {photo.path} cannot be opened; give the permission to, or remove it."
         return Loaded(index, error=text_of(sentence))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, one for each of thousands
-            image = read_image(photo.path)
+            image = read_image(photo.path, white=white)
     except InputError as error:
         return Loaded(index, error=text_of(str(error)))
     except MemoryError:
@@ -184,15 +188,17 @@ def read(photo: Photo, index: int = 0, prepare: Callable[[Image], Image] | None 
 
 
 class _Photos(Dataset[Loaded]):
-    def __init__(self, photos: Sequence[Photo], prepare: Callable[[Image], Image] | None, start: int) -> None:
-        self._photos, self._prepare, self._start = photos, prepare, start
+    def __init__(
+        self, photos: Sequence[Photo], prepare: Callable[[Image], Image] | None, start: int, white: int | None
+    ) -> None:
+        self._photos, self._prepare, self._start, self._white = photos, prepare, start, white
 
     def __len__(self) -> int:
         return len(self._photos) - self._start
 
     def __getitem__(self, item: int) -> Loaded:
         index = self._start + item
-        return read(self._photos[index], index, self._prepare)
+        return read(self._photos[index], index, self._prepare, self._white)
 
 
 def _unchanged(loaded: Any) -> Any:

@@ -126,7 +126,7 @@ def predict(
     if not photos:
         raise InputError(f"There is no image in {query}; give the folder with the photos to judge as --query.")
     labels = match_masks(photos, options.masks) if options.masks else {}
-    judge = Judge(backbone, detector, options.tiling, options.batch)
+    judge = Judge(backbone, detector, options.tiling, options.batch, known.white)
     asked = _asked(backbone, detector, known, query, labels_digest(photos, labels) if labels else None, options)
     with open_journal(out) as journal, torch.no_grad():
         sweep(out)

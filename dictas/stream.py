@@ -33,12 +33,14 @@ class Judge:
 
     Attributes:
         size: photos or tiles at a time.
+        white: of the camera, as the support images tell; see `encoders.files.white_level`.
     """
 
     backbone: Backbone
     detector: Detector
     tiling: Tiling | None
     size: int
+    white: int | None = None
 
     def group_size(self) -> int:
         """Photos at a time; tiled ones come alone, as their tiles make batches."""
@@ -47,7 +49,7 @@ class Judge:
     def read(self, photos: Sequence[Photo], workers: int, start: int = 0) -> Generator[Loaded]:
         """As `images.load`. Photos are prepared in the reading processes, which get no copy of the model."""
         prepare = None if self.tiling else replace(self.backbone, encoder=cast(Encoder, None)).prepare
-        return load(photos, prepare, workers, start)
+        return load(photos, prepare, workers, start, self.white)
 
     def judgements(self, group: Sequence[Loaded]) -> list[Callable[[], Judgement]]:
         """For each readable photo a function that does the part without the model."""

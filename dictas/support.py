@@ -23,7 +23,7 @@ from dictas.images import find_images
 from dictas.memory import Memory
 from dictas.tiles import Tiling, prepared_batches
 from encoders.errors import InputError
-from encoders.files import atomic_path, read_image
+from encoders.files import atomic_path, read_image, white_level
 
 NAME = "dictionary.safetensors"
 MOST = 256
@@ -65,6 +65,8 @@ class Support:
         rotations: how many copies of each, itself included, turned by equal angles.
         duplicates: names of files that are left out, because they are byte for byte another one. Left in, each would
             know its copy: leave-one-out would find all good parts alike.
+        white: at which they were read, and other photos of the same camera should be; see
+            `encoders.files.white_level`.
     """
 
     names: tuple[str, ...]
@@ -72,6 +74,7 @@ class Support:
     digest: str
     rotations: int = 1
     duplicates: tuple[str, ...] = ()
+    white: int | None = None
 
     def memory(self, detector: Detector, backbone: Backbone, tiling: Tiling | None, size: int) -> Memory:
         """What the detector keeps of each image, turned and cut as asked.
@@ -110,8 +113,9 @@ def read_support(folder: Path, rotations: int = 1, skip: Collection[Path] = ()) 
         )
     kept: dict[bytes, tuple[str, Image]] = {}
     duplicates = []
+    white = white_level(photo.path for photo in photos)
     for photo in photos:
-        image = read_image(photo.path)
+        image = read_image(photo.path, white=white)
         content = hashlib.blake2b(photo.path.read_bytes()).digest()
         if content in kept:
             duplicates.append(photo.name)
@@ -119,7 +123,7 @@ def read_support(folder: Path, rotations: int = 1, skip: Collection[Path] = ()) 
             kept[content] = photo.name, image
     digest = hashlib.blake2b(b"".join(kept), digest_size=16).hexdigest()
     names, images = zip(*kept.values(), strict=True)
-    return Support(names, images, digest, rotations, tuple(duplicates))
+    return Support(names, images, digest, rotations, tuple(duplicates), white)
 
 
 def rotated(image: Image, rotations: int) -> Iterator[Image]:

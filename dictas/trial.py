@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from dictas.stream import Judge
 from dictas.support import rotated
 from dictas.tiles import Box, Judgement, assembled, boxes, prepared_batches
 from encoders.errors import InputError
-from encoders.files import read_image
+from encoders.files import read_image, white_level
 
 LONGEST_SIDE = 640
 """Pixels are compared at the mask's own resolution, but images longer than this at this length. Maps are computed on
@@ -129,7 +129,7 @@ def run_trial(
     """Let the detectors remember the support and judge the samples.
 
     Args:
-        judge: how images are shown; its own detector is not asked.
+        judge: how images are shown; its own detector is not asked, and the white level comes from the support.
         support: normal images. rotations: copies of each, itself included, turned by equal angles.
         workers: processes that read images.
         report: called with the number of images done.
@@ -138,6 +138,7 @@ def run_trial(
         InputError: a support image or a mask cannot be read, a mask does not fit its image, or the support is more
             than the baselines can remember.
     """
+    judge = replace(judge, white=white_level(support))
     trial = Trial(judge)
     _remember(judge, detectors, support, rotations)
     photos = [Photo(sample.path.name, sample.path) for sample in samples]
@@ -156,8 +157,8 @@ def _remember(judge: Judge, detectors: Sequence[Detector], support: Sequence[Pat
     memories = [Memory(detector, len(support)) for detector in detectors]
     room = MOST_SUPPORT_BYTES
     for path in support:
-        batches = prepared_batches(judge.backbone, rotated(read_image(path), rotations), judge.tiling, judge.size)
-        for batch in batches:
+        image = read_image(path, white=judge.white)
+        for batch in prepared_batches(judge.backbone, rotated(image, rotations), judge.tiling, judge.size):
             for memory in memories:
                 memory.add(batch)
             if not all(memory.condenses for memory in memories):

@@ -95,7 +95,7 @@ def test_errors_of_names_that_are_no_text_are_text(tmp_path, monkeypatch):
     (loaded,) = load(find_images(tmp_path))
     assert r"caf\xe9.png cannot be read" in loaded.error
     loaded.error.encode()
-    monkeypatch.setattr("dictas.images.read_image", lambda path: {}[path])
+    monkeypatch.setattr("dictas.images.read_image", lambda path, **_: {}[path])
     (loaded,) = load(find_images(tmp_path))
     loaded.error.encode()
 
@@ -157,7 +157,7 @@ def lambda_free_half(image):
 
 
 def test_an_unknown_exception_of_a_decoder_is_a_damaged_photo(tmp_path, monkeypatch):
-    monkeypatch.setattr("dictas.images.read_image", lambda path: {}[path])
+    monkeypatch.setattr("dictas.images.read_image", lambda path, **_: {}[path])
     save(tmp_path / "1.png", texture(0))
     (loaded,) = load(find_images(tmp_path))
     assert "1.png cannot be read (KeyError" in loaded.error

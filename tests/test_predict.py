@@ -527,7 +527,7 @@ def test_each_photo_is_read_once(support, query, tmp_path, monkeypatch):
     from encoders.files import read_image
 
     read = []
-    monkeypatch.setattr("dictas.images.read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr("dictas.images.read_image", lambda path, **_: read.append(path) or read_image(path))
     run(support, query, tmp_path / "out")
     assert len(read) == len(set(read)) == 23
 
