@@ -37,7 +37,8 @@ class FitConfig:
         standardise: give token channels mean 0 and variance 1 first; otherwise they are taken as they are.
         betas, weight_decay: of AdamW.
         contrast, text, segmentation: weights of the losses beside L_query.
-        freeze_values: stop training g_V after the first drop of the validation score.
+        freeze_values: stop training g_V after the first drop of the validation score (the paper; there g_V does not
+            describe queries).
         ema: smoothing of the weights that are kept.
         validate_every: steps between validations.
         validation: episodes per validation.
@@ -45,9 +46,9 @@ class FitConfig:
     """
 
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
-    steps: int = 2200
+    steps: int = 2400
     batch: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     clip: float = 1.0
     standardise: bool = True
@@ -56,9 +57,9 @@ class FitConfig:
     contrast: float = 0.1
     text: float = 0.1
     segmentation: float = 1.0
-    freeze_values: bool = True
+    freeze_values: bool = False
     ema: float = 0.995
-    validate_every: int = 220
+    validate_every: int = 300
     validation: int = 60
     seed: int = 0
 
@@ -76,6 +77,7 @@ class FitConfig:
             betas=(0.5, 0.999),
             weight_decay=0.0,
             segmentation=0.0,
+            freeze_values=True,
             validate_every=max(1, images // 24),
         )
 

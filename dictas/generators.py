@@ -40,7 +40,7 @@ class Standardise(nn.Module):
 
 
 class RelativeStem(nn.Module):
-    """A linear map of each token [B, P, C] and of what it has more than the mean token of its image.
+    """A linear map of each standardised token and of what it has more than the mean token of its image.
 
     So what light and exposure add to all tokens alike can be told from what is there.
     """
@@ -49,11 +49,13 @@ class RelativeStem(nn.Module):
         super().__init__()
         self.linear = nn.Linear(2 * channels, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        own, relative = self.linear.weight.chunk(2, dim=1)
-        # W x + V (x - mean) = (W + V) x - V mean: one product with all tokens instead of two.
-        mean = nn.functional.linear(tokens.mean(dim=1, keepdim=True), relative)
-        return nn.functional.linear(tokens, own + relative, self.linear.bias) - mean
+    def forward(self, tokens: Tensor, standardise: Standardise) -> Tensor:
+        """Tokens [B, P, C], not standardised yet -> [B, P, width]."""
+        own, relative = (part * standardise.scale for part in self.linear.weight.chunk(2, dim=1))
+        # W s (x - m) + V s (x - mean x) + b = (W + V) s x - W s m - V s mean x + b: one pass over the tokens, not four.
+        offset = self.linear.bias - own @ standardise.mean
+        image = nn.functional.linear(tokens.mean(dim=1, keepdim=True), relative)
+        return nn.functional.linear(tokens, own + relative, offset) - image
 
 
 class AttentionBlock(nn.Module):
@@ -90,7 +92,7 @@ class ConvolutionBlock(nn.Module):
         super().__init__()
         self.around = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
         self.norm = nn.GroupNorm(1, channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, channels))
         _silence(self.mlp[-1])
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -108,18 +110,6 @@ BLOCKS: dict[Kind, type[AttentionBlock] | type[ConvolutionBlock]] = {
     "attention": AttentionBlock,
     "convolution": ConvolutionBlock,
 }
-
-
-class Projection(nn.Module):
-    """``block``, then a linear map to ``out_channels``: g_Q or g_K, or g_V without its shortcut."""
-
-    def __init__(self, kind: Kind, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.block = BLOCKS[kind](channels)
-        self.out = nn.Linear(channels, out_channels)
-
-    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        return self.out(self.block(tokens, grid))
 
 
 class Generators(nn.Module):
@@ -163,35 +153,39 @@ class PaperGenerators(Generators):
 class SharedGenerators(Generators):
     """Narrower and quicker, and what retrieved values are compared with is learned as well.
 
-    Tokens are brought to ``width`` channels and through one block for all three generators; then each has a
-    block of its own. g_V describes the query too: raw tokens of a darker photo of the same thing differ from all
-    of the support's, while g_V learns to leave out what light changes. Queries and keys have unit length, and a
+    Tokens are brought to ``width`` channels and through ``depth`` blocks for all three generators, each of which then
+    is one linear map: what the three have in common is computed once, and a query costs a fifth of the backbone.
+    g_V describes the query too: raw tokens of a darker photo of the same thing differ from all of the support's, while
+    g_V learns to leave out what light changes. Queries and keys have unit length, and a
     learned sharpness says how many entries sparsemax mixes. It starts at C^½: the paper's C^-½ for tokens whose
     channels have unit variance, as their squared length is C.
     """
 
-    def __init__(self, channels: int, kind: Kind, width: int, key_dim: int, value_dim: int) -> None:
+    def __init__(self, channels: int, kind: Kind, depth: int, width: int, key_dim: int, value_dim: int) -> None:
         super().__init__()
         self.standardise = Standardise(channels)
         self.stem = RelativeStem(channels, width)
-        self.trunk = BLOCKS[kind](width)
-        self.to_query = Projection(kind, width, key_dim)
-        self.to_key = Projection(kind, width, key_dim)
+        self.trunk = nn.ModuleList(BLOCKS[kind](width) for _ in range(depth))
+        self.to_query = nn.Linear(width, key_dim)
+        self.to_key = nn.Linear(width, key_dim)
         # What is like should start by looking alike from both sides.
         self.to_key.load_state_dict(self.to_query.state_dict())
-        self.to_value = Projection(kind, width, value_dim)
+        self.to_value = nn.Linear(width, value_dim)
         self.log_sharpness = nn.Parameter(torch.tensor(0.5 * math.log(key_dim)))
 
     def for_query(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         shared = self._shared(tokens, grid)
-        return _unit(self.to_query(shared, grid)) * self.log_sharpness.exp(), _unit(self.to_value(shared, grid))
+        return _unit(self.to_query(shared)) * self.log_sharpness.exp(), _unit(self.to_value(shared))
 
     def for_support(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         shared = self._shared(tokens, grid)
-        return _unit(self.to_key(shared, grid)), _unit(self.to_value(shared, grid))
+        return _unit(self.to_key(shared)), _unit(self.to_value(shared))
 
     def _shared(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        return self.trunk(self.stem(self.standardise(tokens)), grid)
+        shared = self.stem(tokens, self.standardise)
+        for block in self.trunk:
+            shared = block(shared, grid)
+        return shared
 
     def value_parameters(self) -> list[nn.Parameter]:
         return list(self.to_value.parameters())

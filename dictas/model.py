@@ -28,7 +28,7 @@ class ModelConfig:
         neighbourhoods: tokens are averaged over n x n before; one lookup for each n (the paper: 1 and 3).
         generators: "paper" or "shared", see `dictas.generators`.
         block: kind of block in them.
-        width, key_dim, value_dim: of "shared" generators.
+        depth, width, key_dim, value_dim: of "shared" generators.
         projection: one of `dictas.lookup.PROJECTIONS`.
         max_entries: larger dictionaries are thinned out to so many entries per lookup (0: never).
     """
@@ -42,11 +42,12 @@ class ModelConfig:
     neighbourhoods: tuple[int, ...] = (1,)
     generators: Literal["paper", "shared"] = "shared"
     block: Kind = "convolution"
-    width: int = 96
-    key_dim: int = 64
+    depth: int = 2
+    width: int = 64
+    key_dim: int = 32
     value_dim: int = 64
     projection: str = "sparsemax"
-    max_entries: int = 4096
+    max_entries: int = 1024
 
     @property
     def groups(self) -> list[list[int]]:
@@ -70,7 +71,7 @@ class DictAS(nn.Module):
         config, channels = self.config, sum(self.config.channels[layer] for layer in group)
         if config.generators == "paper":
             return PaperGenerators(channels, config.block)
-        return SharedGenerators(channels, config.block, config.width, config.key_dim, config.value_dim)
+        return SharedGenerators(channels, config.block, config.depth, config.width, config.key_dim, config.value_dim)
 
     def _lookups(self, batch: Batch) -> list[tuple[Generators, Tensor]]:
         """The generators of each lookup, of each group and neighbourhood, with their tokens [B, P, C]."""

@@ -80,6 +80,7 @@ FIT = FitConfig(
     ema=0.9,
     validate_every=4,
     validation=6,
+    freeze_values=True,
 )
 TEXTS = np.eye(2, 4, dtype=np.float32)
 

@@ -32,9 +32,12 @@ def stirred(module):
 
 
 def test_the_stem_sees_tokens_and_what_they_have_more_than_their_image():
-    stem, x = stirred(RelativeStem(6, 4)), tokens(6)
-    relative = x - x.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(stem(x), stem.linear(torch.cat([x, relative], dim=-1)), rtol=1e-12, atol=1e-12)
+    stem, standardise, x = stirred(RelativeStem(6, 4)), Standardise(6).double(), tokens(6)
+    standardise.fit(3.0 * tokens(6, seed=1) + 2.0)
+    standard = standardise(x)
+    relative = standard - standard.mean(dim=1, keepdim=True)
+    expected = stem.linear(torch.cat([standard, relative], dim=-1))
+    torch.testing.assert_close(stem(x, standardise), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -58,8 +61,8 @@ def gelu(x):
     return x * 0.5 * (1 + torch.erf(x / 2**0.5))
 
 
-def mlp(x, first, last):
-    return gelu(x @ first.weight.T + first.bias) @ last.weight.T + last.bias
+def mlp(x, first, last, activation=gelu):
+    return activation(x @ first.weight.T + first.bias) @ last.weight.T + last.bias
 
 
 def test_an_attention_block_is_softmax_attention_and_a_perceptron():
@@ -94,7 +97,7 @@ def test_a_convolution_block_sees_5_by_5_of_the_grid_of_each_channel():
                     around[row * columns + column, channel] = product + block.around.bias[channel]
         normed = (around - around.mean()) / (around.var(unbiased=False) + block.norm.eps).sqrt()
         normed = normed * block.norm.weight + block.norm.bias
-        torch.testing.assert_close(found, image + mlp(normed, block.mlp[0], block.mlp[2]), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(found, image + mlp(normed, block.mlp[0], block.mlp[2], lambda x: x.clamp_min(0)), rtol=1e-9, atol=1e-9)
 
 
 def test_standardised_tokens_have_mean_0_and_variance_1():
@@ -134,7 +137,7 @@ def test_before_training_the_papers_values_are_the_tokens_and_queries_meet_their
 
 
 def test_shared_keys_have_unit_length_and_queries_the_sharpness():
-    generators, x = stirred(SharedGenerators(6, "convolution", 12, 9, 5)), tokens(6)
+    generators, x = stirred(SharedGenerators(6, "convolution", 2, 12, 9, 5)), tokens(6)
     queries, targets = generators.for_query(x, GRID)
     keys, values = generators.for_support(x, GRID)
     for vectors in (targets, keys, values):
@@ -145,12 +148,12 @@ def test_shared_keys_have_unit_length_and_queries_the_sharpness():
 
 
 def test_shared_queries_start_as_their_keys_times_the_root_of_their_width():
-    generators, x = SharedGenerators(6, "convolution", 12, 9, 5).double(), tokens(6)
+    generators, x = SharedGenerators(6, "convolution", 2, 12, 9, 5).double(), tokens(6)
     torch.testing.assert_close(generators.for_query(x, GRID)[0], generators.for_support(x, GRID)[0] * 3)
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: PaperGenerators(8, "attention"), lambda: SharedGenerators(8, "attention", 8, 8, 8)]
+    "make", [lambda: PaperGenerators(8, "attention"), lambda: SharedGenerators(8, "attention", 1, 8, 8, 8)]
 )
 def test_parameters_of_values_move_values_and_leave_keys_alone(make):
     generators, x = stirred(make()), tokens(8)
