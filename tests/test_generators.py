@@ -97,7 +97,9 @@ def test_a_convolution_block_sees_5_by_5_of_the_grid_of_each_channel():
                     around[row * columns + column, channel] = product + block.around.bias[channel]
         normed = (around - around.mean()) / (around.var(unbiased=False) + block.norm.eps).sqrt()
         normed = normed * block.norm.weight + block.norm.bias
-        torch.testing.assert_close(found, image + mlp(normed, block.mlp[0], block.mlp[2], lambda x: x.clamp_min(0)), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            found, image + mlp(normed, block.mlp[0], block.mlp[2], lambda x: x.clamp_min(0)), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_standardised_tokens_have_mean_0_and_variance_1():
