@@ -16,7 +16,7 @@ from encoders.errors import InputError
 Preset = Literal["default", "paper"]
 EMBEDDED_LAYERS = (3, 5, 11, 15)
 """Blocks of EfficientNet-Lite2 at strides 4, 8, 16 and 16: what they see goes from scratches to parts."""
-SIDE = 512
+SIDE = 384
 """Working size where the encoder leaves it open."""
 TRAINING_SIDE = 256
 """Of training images then; generators see 5 x 5 tokens, whatever the size around them."""

@@ -1,7 +1,7 @@
 // The part of the lookup that is compiled once per instruction set, with DS_ISA naming it.
 //
-// A block of queries meets one panel of keys after the other. Six queries' scores against a panel stay in
-// registers; what could still get a weight is noted down per query, the rest is forgotten. Each score is summed
+// A block of queries meets one tile of keys after the other, six queries at a time in registers. Of the scores, which
+// stay in the cache, what could still get a weight is noted down per query, the rest is forgotten. Each score is summed
 // over the channels in order, one multiply-add each, so that all instruction sets agree to the last bit.
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 
 #include "dictsplat/math.h"
 #include "lookup.h"
@@ -30,6 +31,8 @@ constexpr int kColumn = kWide * kLanes; // keys in registers
 static_assert(kBlockRows % kGroup == 0 && kPanelKeys % kColumn == 0);
 
 typedef float Keys __attribute__((vector_size(kLanes * sizeof(float))));
+typedef float EightFloats __attribute__((vector_size(8 * sizeof(float))));
+typedef double Eight __attribute__((vector_size(8 * sizeof(double))));
 
 DS_HD Keys all(float value) { return value - Keys{}; }
 
@@ -63,20 +66,14 @@ class Candidates {
     }
     float floor() const { return floor_; }
 
-    // Notes down what is above the floor of kColumn scores, those of keys first, first + 1, ...
-    __attribute__((noinline)) void add(const Keys* scores, int32_t first) {
-        if (size_ + kColumn > limit_) make_room();
-        const float* values = reinterpret_cast<const float*>(scores);
-        for (int w = 0; w < kWide; ++w)
-            for (uint32_t mask = lanes_above(scores[w], best_); mask != 0; mask &= mask - 1)
-                best_ = std::max(best_, values[w * kLanes + __builtin_ctz(mask)]);
+    // Notes down what may get a weight of some columns of kColumn scores each, those of keys first, first + 1, ...
+    // The highest of each column alone have a τ, which no further score makes smaller: it rules most out at once.
+    void add(const Keys* scores, const float* highest, int columns, int32_t first) {
+        for (int c = 0; c < columns; ++c) best_ = std::max(best_, highest[c]);
         raise(-1.0);
-        for (int w = 0; w < kWide; ++w)
-            for (uint32_t mask = lanes_above(scores[w], floor_); mask != 0; mask &= mask - 1) {
-                const int lane = w * kLanes + __builtin_ctz(mask);
-                scores_[size_] = values[lane];
-                indices_[size_++] = first + lane;
-            }
+        raise(estimate(highest, columns));
+        for (int c = 0; c < columns; ++c)
+            if (highest[c] > floor_) add_column(scores + c * kWide, first + c * kColumn);
     }
 
     int take(Support& out) const {
@@ -98,14 +95,26 @@ class Candidates {
     }
 
   private:
+    void add_column(const Keys* scores, int32_t first) {
+        if (size_ + kColumn > limit_) make_room();
+        const float* values = reinterpret_cast<const float*>(scores);
+        for (int w = 0; w < kWide; ++w)
+            for (uint32_t mask = lanes_above(scores[w], floor_); mask != 0; mask &= mask - 1) {
+                const int lane = w * kLanes + __builtin_ctz(mask);
+                scores_[size_] = values[lane];
+                indices_[size_++] = first + lane;
+            }
+    }
+
     // Relative to the best score, so that a large common offset costs no digits.
     double above_best(int i) const { return static_cast<double>(scores_[i]) - best_; }
 
     // The τ with Σ max(z - τ, 0) = 1 by Newton's method from the left, where max z - 1 lies: τ only grows and the
     // set above it only shrinks, so it ends at the exact set (Michelot 1986). Leaving keys out makes τ smaller,
-    // so the τ of those seen so far already rules out whatever is below it.
+    // so the τ of those seen so far already rules out whatever is below it. One sum in order, which does not depend
+    // on what else was noted down; it starts where the quick estimate below ended.
     double threshold() const {
-        double tau = -1.0;
+        double tau = std::max(estimate(scores_.data(), size_) - 1e-9, -1.0);
         for (int size = size_ + 1;;) {
             double sum = 0.0;
             int above = 0;
@@ -121,6 +130,35 @@ class Candidates {
         }
     }
 
+    // The same but for rounding, eight at a time, from the floor on, which no earlier τ exceeds.
+    double estimate(const float* scores, int count) const {
+        double tau = std::max(static_cast<double>(floor_) - best_, -1.0);
+        for (int size = count + 1;;) {
+            Eight sums{}, counts{};
+            int i = 0;
+            for (; i + 8 <= count; i += 8) {
+                EightFloats values;
+                std::memcpy(&values, scores + i, sizeof(values));
+                const Eight z = __builtin_convertvector(values, Eight) - best_;
+                sums += z > tau ? z : Eight{};
+                counts += z > tau ? Eight{} + 1.0 : Eight{};
+            }
+            double sum = 0.0, above = 0.0;
+            for (int lane = 0; lane < 8; ++lane) {
+                sum += sums[lane];
+                above += counts[lane];
+            }
+            for (; i < count; ++i) {
+                const double z = static_cast<double>(scores[i]) - best_;
+                sum += z > tau ? z : 0.0;
+                above += z > tau;
+            }
+            if (above == 0.0 || above >= size) return tau;
+            size = static_cast<int>(above);
+            tau = (sum - 1.0) / above;
+        }
+    }
+
     void raise(double tau) {
         // Lower by some rounding: what is barely inside is for `take` to judge.
         const double slack = 1e-6 * (1.0 + std::fabs(best_));
@@ -128,7 +166,7 @@ class Candidates {
     }
 
     void make_room() {
-        if (size_ > 0) raise(threshold());
+        if (size_ > 0) raise(estimate(scores_.data(), size_));
         int kept = 0;
         for (int i = 0; i < size_; ++i) {
             scores_[kept] = scores_[i];
@@ -165,17 +203,33 @@ DS_HD void multiply(const float* panel, const float* group, int channels, Keys s
     }
 }
 
+constexpr int kTileKeys = 1024;  // scores of a block against so many keys fit the second-level cache
+constexpr int kTileColumns = kTileKeys / kColumn, kTileVectors = kTileKeys / kLanes;
+static_assert(kTileKeys % kPanelKeys == 0);
+
+DS_HD float highest_lane(const Keys* v) {
+    Keys most = v[0];
+    for (int w = 1; w < kWide; ++w) most = v[w] > most ? v[w] : most;
+    float found = most[0];
+    for (int i = 1; i < kLanes; ++i) found = std::max(found, most[i]);
+    return found;
+}
+
 struct Scratch {
-    explicit Scratch(int channels) : candidates(kBlockRows), packed(static_cast<size_t>(kBlockRows) * channels) {}
+    explicit Scratch(int channels)
+        : candidates(kBlockRows), packed(static_cast<size_t>(kBlockRows) * channels), scores(kBlockRows * kTileVectors),
+          highest(kBlockRows * kTileColumns) {}
 
     std::vector<Candidates> candidates;
     std::vector<float> packed;
+    std::vector<Keys> scores;    // [rows][columns of a tile][kWide]
+    std::vector<float> highest;  // [rows][columns of a tile]
 };
 
 // Appends the support of rows <= kBlockRows queries and tells how many keys each has.
 static void support_of_block(const PackedKeys& keys, const float* queries, int rows, Scratch& scratch, Support& out,
                              int32_t* sizes) {
-    auto& [candidates, packed] = scratch;
+    auto& [candidates, packed, scores, highest] = scratch;
     const int channels = keys.channels;
     bool defined[kBlockRows];
     for (int row = 0; row < rows; ++row) {
@@ -190,29 +244,26 @@ static void support_of_block(const PackedKeys& keys, const float* queries, int r
         // Neither NaN nor overflow can then occur.
         defined[row] = reach <= FLT_MAX && reach * keys.largest <= FLT_MAX;
     }
-    for (int64_t panel = 0; panel < keys.panel_count(); ++panel) {
-        for (int column = 0; column < kPanelKeys; column += kColumn) {
-            const int64_t first = panel * kPanelKeys + column, left = keys.count - first;
-            if (left <= 0) break;
+    for (int64_t tile = 0; tile < keys.count; tile += kTileKeys) {
+        const int columns = static_cast<int>((std::min<int64_t>(keys.count - tile, kTileKeys) + kColumn - 1) / kColumn);
+        for (int column = 0; column < columns; ++column) {
+            const int64_t first = tile + column * kColumn, left = keys.count - first;
+            const float* panel = keys.panel(first / kPanelKeys) + first % kPanelKeys;
             for (int group = 0; group * kGroup < rows; ++group) {
                 Keys sums[kGroup][kWide];
-                multiply(keys.panel(panel) + column, packed.data() + group * kGroup * channels, channels, sums);
-                if (left < kColumn)
-                    for (int w = 0; w < kWide; ++w)
-                        for (int r = 0; r < kGroup; ++r) sums[r][w] = first_lanes(left - w * kLanes, sums[r][w]);
+                multiply(panel, packed.data() + group * kGroup * channels, channels, sums);
                 for (int r = 0; r < kGroup; ++r) {
-                    Keys most = sums[r][0];
-                    for (int w = 1; w < kWide; ++w) most = sums[r][w] > most ? sums[r][w] : most;
-                    // Filling up is no query and has no candidates.
                     const int row = group * kGroup + r;
-                    if (__builtin_expect(row < rows && lanes_above(most, candidates[row].floor()) != 0, 0)) {
-                        Keys noted[kWide];
-                        for (int w = 0; w < kWide; ++w) noted[w] = sums[r][w];
-                        candidates[row].add(noted, static_cast<int32_t>(first));
-                    }
+                    if (left < kColumn)
+                        for (int w = 0; w < kWide; ++w) sums[r][w] = first_lanes(left - w * kLanes, sums[r][w]);
+                    for (int w = 0; w < kWide; ++w) scores[row * kTileVectors + column * kWide + w] = sums[r][w];
+                    highest[row * kTileColumns + column] = highest_lane(sums[r]);
                 }
             }
         }
+        for (int row = 0; row < rows; ++row)
+            candidates[row].add(scores.data() + row * kTileVectors, highest.data() + row * kTileColumns, columns,
+                                static_cast<int32_t>(tile));
     }
     for (int row = 0; row < rows; ++row)
         sizes[row] = defined[row] ? candidates[row].take(out) : Candidates::undefined(out);
