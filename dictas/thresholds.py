@@ -1,9 +1,10 @@
 """From which value on a pixel, or an image, counts as anomalous.
 
-*From normal images.* Every support image is judged with the others as dictionary; its score is what a good part gets,
-its highest pixel what a good part's pixels reach: images and pixels have limits of their own. Few scores do not tell
-how rare high ones are, so a distribution is assumed: logarithms of normal scores are normal, and their spread is like
-`SPREAD` unless the scores say otherwise (a scaled inverse-chi-squared prior worth `PRIOR` observations). The limit is
+*From normal images.* Every support image is judged with the others as dictionary; its score is what a good part gets.
+Pixels are held to the limit of scores: a score is a mean of pixels, so an image that exceeds it has some that do, and
+its mask says where. Few scores do not tell how rare high ones are, so a distribution is assumed: logarithms of
+normal scores are normal, and their spread is like `SPREAD` unless the scores say otherwise (a scaled
+inverse-chi-squared prior worth `PRIOR` observations). The limit is
 the quantile of the *predictive* distribution, Student's t: the chance that the next good image, from the same camera,
 light and production, exceeds it is the stated false-alarm rate, the uncertainty of few scores included. With 1 to 4
 images that makes limits wide; they tighten with every image.
@@ -59,8 +60,7 @@ class Threshold:
         pixel: a pixel of a map is anomalous from this value on, 0..1.
         image: so is an image from this score on.
         method: ``leave-one-out`` or ``augmentation`` (support images), ``fixed`` (given) or ``f1`` (labels).
-        false_alarms: expected share of good images that exceed ``image``, and of those with a pixel above ``pixel``;
-            None if that was not what was asked.
+        false_alarms: expected share of good images that exceed ``image``; None if that was not what was asked.
         samples: the scores it was computed from: of normal images, or of labelled ones.
         f1: the F1 reached on labelled pixels, None without labels.
     """
@@ -113,26 +113,23 @@ def from_support(
     check_rate(false_alarms)
 
     scores: list[float] = []
-    peaks: list[float] = []
 
     def judge(image: Image) -> None:
-        found = judge_image(backbone, detector, image, tiling, size)
-        scores.append(found.score)
-        peaks.append(float(found.map.max()))
+        scores.append(judge_image(backbone, detector, image, tiling, size).score)
 
     if len(images) == 1:
         memory.recall()
         for number, change in enumerate(CHANGES):
             judge(change(images[0]))
             report(number + 1, len(CHANGES), "judging changed copies of the support image")
-        pixel, limit = (normal_limit([max(values)], false_alarms, CHANGED_SPREAD) for values in (peaks, scores))
-        return Threshold(pixel, limit, "augmentation", false_alarms, tuple(scores))
+        limit = normal_limit([max(scores)], false_alarms, CHANGED_SPREAD)
+        return Threshold(limit, limit, "augmentation", false_alarms, tuple(scores))
     for number, image in enumerate(images):
         memory.recall(without=number)
         judge(image)
         report(number + 1, len(images), "judging each support image by the others")
-    pixel, limit = normal_limit(peaks, false_alarms), normal_limit(scores, false_alarms)
-    return Threshold(pixel, limit, "leave-one-out", false_alarms, tuple(scores))
+    limit = normal_limit(scores, false_alarms)
+    return Threshold(limit, limit, "leave-one-out", false_alarms, tuple(scores))
 
 
 def check_rate(false_alarms: float) -> None:
