@@ -239,11 +239,13 @@ def test_gaussians_trained_elsewhere_replace_the_rgb_stage(
 
 
 def test_doctor_finds_nothing_broken(dictsplat: Dictsplat, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The embedded encoder takes seconds to load and has tests of its own.
+    # The embedded encoder takes seconds to load; it and the detector made for it have tests of their own.
     monkeypatch.setitem(encoders.ENCODERS, "embedded", encoders.ENCODERS["colour"])
+    monkeypatch.setattr("dictas.checkpoint.load_detector", lambda: (None, torch.nn.Linear(6, 7)))
     code, out, err = dictsplat("doctor")
     assert (code, err) == (0, "")
     assert "native rasteriser" in out
+    assert "works, 49 trained parameters" in " ".join(out.split())
 
 
 def test_doctor_names_what_is_broken(dictsplat: Dictsplat, monkeypatch: pytest.MonkeyPatch) -> None:
