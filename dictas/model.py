@@ -47,7 +47,7 @@ class ModelConfig:
     key_dim: int = 32
     value_dim: int = 64
     projection: str = "sparsemax"
-    max_entries: int = 1024
+    max_entries: int = 512
 
     @property
     def groups(self) -> list[list[int]]:
