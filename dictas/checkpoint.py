@@ -77,7 +77,7 @@ def load_detector(
         raise InputError(f"There is no projection {config.projection!r}; known are {', '.join(PROJECTIONS)}.")
     backbone = make_backbone(loaded, config)
     try:
-        channels = token_channels(backbone)
+        channels = token_channels(loaded, config.layers)
     except InputError as error:
         raise InputError(f"{foreign} ({str(error).rstrip('.')}); choose that encoder or train one.") from error
     if channels != config.channels:
@@ -115,10 +115,10 @@ def check_size(encoder: encoders.Encoder, size: int) -> None:
         raise InputError(f"{encoder.name} is shown images of {side} x {side} pixels; leave --size out.")
 
 
-def token_channels(backbone: Backbone) -> tuple[int, ...]:
+def token_channels(encoder: encoders.Encoder, layers: tuple[int, ...]) -> tuple[int, ...]:
     """Channels of the tokens of each layer, seen on a small black image."""
-    blank = np.zeros((64, 64, 3), np.uint8)
-    return tuple(tokens.shape[-1] for tokens in backbone.encoder.patch_tokens(blank[None], backbone.layers))
+    blank = np.zeros((1, 64, 64, 3), np.uint8)
+    return tuple(tokens.shape[-1] for tokens in encoder.patch_tokens(blank, layers))
 
 
 def _read(path: Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]:

@@ -8,6 +8,7 @@ They are all that is trained. Two kinds of block let a token see its surrounding
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -112,21 +113,21 @@ BLOCKS: dict[Kind, type[AttentionBlock] | type[ConvolutionBlock]] = {
 }
 
 
-class Generators(nn.Module):
+class Generators(nn.Module, ABC):
     """g_Q, g_K and g_V of one group of layers. Two kinds: `PaperGenerators`, `SharedGenerators`."""
 
+    @abstractmethod
     def for_query(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens [B, P, C] -> queries [B, P, key_dim] with the scale of the lookup in them, and what retrieved
         values are compared with [B, P, value_dim]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def for_support(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens [B, P, C] -> keys [B, P, key_dim] and values [B, P, value_dim]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def value_parameters(self) -> list[nn.Parameter]:
         """Those of g_V alone, which training freezes first."""
-        raise NotImplementedError
 
 
 class PaperGenerators(Generators):

@@ -4,9 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from dictas.checkpoint import check_size
+from dictas.checkpoint import check_size, token_channels
 from dictas.episodes import EpisodeConfig, split_photos
 from dictas.fit import FitConfig
 from dictas.model import ModelConfig
@@ -46,10 +44,8 @@ def model_config(
         layers = EMBEDDED_LAYERS if side is None else quarters
     if size is not None:
         check_size(encoder, size)
-    blank = np.zeros((1, 64, 64, 3), np.uint8)
-    channels = tuple(tokens.shape[-1] for tokens in encoder.patch_tokens(blank, layers))
     shown = side or (SIDE if size is None else size)
-    config = ModelConfig(encoder.name, layers, channels, shown, keep_aspect=side is None)
+    config = ModelConfig(encoder.name, layers, token_channels(encoder, layers), shown, keep_aspect=side is None)
     if preset == "paper":
         return replace(config, joint=False, neighbourhoods=(1, 3), generators="paper", block="attention", max_entries=0)
     return config

@@ -197,7 +197,7 @@ def test_a_size_that_the_encoder_cannot_have_is_refused(on_clip, clips):
 
 
 def test_channels_are_those_of_the_layers():
-    assert token_channels(backbone()) == (6, 3)
+    assert token_channels(backbone().encoder, backbone().layers) == (6, 3)
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
