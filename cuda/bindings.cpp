@@ -1,42 +1,20 @@
 // Python bindings. Tensors cross by DLPack; every output is allocated by the caller. Shapes that do not
 // fit are refused here, so that no kernel reads past an array whatever Python passes.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
-#include <mutex>
-#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "cpu/geometry.h"
-#include "cpu/kernels.h"
 #include "cpu/photometric.h"
-#include "dictsplat/math.h"
 #include "dictsplat/sh.h"
-
-namespace nb = nanobind;
-using namespace dictsplat;
-
-template <class T>
-using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
-using Floats = Array<const float>;
-using FloatsOut = Array<float>;
-using Ints = Array<const int32_t>;
-using IntsOut = Array<int32_t>;
-
-template <class A>
-static void expect(const A& array, const char* name, int64_t size) {
-    if (static_cast<int64_t>(array.size()) != size)
-        throw std::invalid_argument(std::string(name) + " has " + std::to_string(array.size()) + " elements, expected " +
-                                    std::to_string(size));
-}
+#include "map_pool.h"
+#include "splats.h"
 
 static Views views_of(const Floats& viewmats, const Floats& Ks, int width, int height) {
     const int64_t cameras = static_cast<int64_t>(viewmats.size()) / 16;
@@ -122,51 +100,6 @@ static void bind_geometry(nb::module_& m) {
     });
 }
 
-// Projected Gaussians packed for blending, and the tile lists over them, for all cameras of one render.
-struct Splats {
-    std::vector<Splat> packed;
-    std::vector<int32_t> offsets, ids, slots, starts;
-    int cameras, width, height;
-    int64_t count;      // Gaussians
-
-    Splats(Ints radii, Floats means2d, Floats depths, Floats conics, Floats opacities, int cameras_, int width_, int height_)
-        : cameras(cameras_), width(width_), height(height_), count(static_cast<int64_t>(opacities.size())) {
-        if (cameras <= 0 || width <= 0 || height <= 0) throw std::invalid_argument("cameras, width and height must be positive");
-        const int64_t all = cameras * count;
-        if (all > INT32_MAX) throw std::length_error("more than 2^31 Gaussians over all cameras; render fewer cameras at a time");
-        expect(radii, "radii", all * 2);
-        expect(means2d, "means2d", all * 2);
-        expect(depths, "depths", all);
-        expect(conics, "conics", all * 3);
-        nb::gil_scoped_release release;
-        starts.resize(all + 1);
-        const int64_t total = count_intersections(radii.data(), means2d.data(), cameras, count, width, height, starts.data());
-        if (total > INT32_MAX)
-            throw std::length_error("more than 2^31 intersections of Gaussians with tiles; render fewer cameras at a time");
-        offsets.resize(static_cast<int64_t>(cameras) * ((width + kTile - 1) / kTile) * ((height + kTile - 1) / kTile));
-        ids.resize(total);
-        slots.resize(total);
-        fill_tile_lists(radii.data(), means2d.data(), depths.data(), starts.data(), cameras, count, width, height,
-                        offsets.data(), ids.data(), slots.data());
-        packed.resize(all);
-        prepare_splats(radii.data(), means2d.data(), conics.data(), opacities.data(), cameras, count, packed.data());
-    }
-    TileLists lists() const {
-        return {offsets.data(), ids.data(), slots.data(), static_cast<int64_t>(ids.size()), cameras, width, height};
-    }
-    int64_t pixels() const { return static_cast<int64_t>(cameras) * width * height; }
-
-    // What blending reads per Gaussian and the images it makes, `FloatsOut` forward and `Floats` backward.
-    template <class Image>
-    void expect_blend(const Floats& colors, const Floats& depths, const Image& rgb, const Image& depth, const Image& alpha) const {
-        expect(colors, "colors", cameras * count * 3);
-        expect(depths, "depths", cameras * count);
-        expect(rgb, "rgb", pixels() * 3);
-        expect(depth, "depth", pixels());
-        expect(alpha, "alpha", pixels());
-    }
-};
-
 static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, const Floats& weights, int levels, int atoms) {
     const int64_t per = s.count ? static_cast<int64_t>(indices.size()) / s.count : 0;
     expect(indices, "indices", per * s.count);
@@ -183,52 +116,11 @@ static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, cons
     return {indices.data(), weights.data(), s.count, levels, static_cast<int>(per / levels), atoms};
 }
 
-// Memory for code maps. They are hundreds of megabytes each, and the system clears fresh memory page by page,
-// which takes as long as splatting; so the last map that was let go is kept for the next one of its size.
-class MapPool {
-  public:
-    float* take(size_t count) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (kept_ != nullptr && kept_count_ == count) return std::exchange(kept_, nullptr);
-        return static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t(64)));
-    }
-    void give(float* data, size_t count) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (kept_ != nullptr) ::operator delete(kept_, std::align_val_t(64));
-        kept_ = data;
-        kept_count_ = count;
-    }
-
-  private:
-    std::mutex mutex_;
-    float* kept_ = nullptr;
-    size_t kept_count_ = 0;
-};
-
-static MapPool& map_pool() {
-    static auto* pool = new MapPool;    // never destroyed: tensors may be freed after static objects
-    return *pool;
-}
-
-// An uninitialised [count] tensor whose memory goes back to the pool when its last user lets go of it.
-static nb::ndarray<nb::pytorch, float, nb::ndim<1>> pooled_map(size_t count) {
-    struct Owner {
-        float* data;
-        size_t count;
-    };
-    auto* owner = new Owner{map_pool().take(count), count};
-    nb::capsule capsule(owner, [](void* p) noexcept {
-        auto* o = static_cast<Owner*>(p);
-        map_pool().give(o->data, o->count);
-        delete o;
-    });
-    return {owner->data, {count}, capsule};
-}
-
 static void bind_blending(nb::module_& m) {
     m.def("pooled_map", &pooled_map);
     nb::class_<Splats>(m, "Splats")
         .def(nb::init<Ints, Floats, Floats, Floats, Floats, int, int, int>())
+        .def_static("from_lists", &Splats::from_lists)
         .def_prop_ro("isect_offsets", [](Splats& s) { return nb::ndarray<nb::numpy, int32_t>(s.offsets.data(), {s.offsets.size()}); },
                      nb::rv_policy::reference_internal)
         .def_prop_ro("flatten_ids", [](Splats& s) { return nb::ndarray<nb::numpy, int32_t>(s.ids.data(), {s.ids.size()}); },
@@ -270,6 +162,14 @@ static void bind_blending(nb::module_& m) {
             std::vector<float> v(s.ids.size() * per, 0.0f);
             kernels().codes_vjp(s.lists(), s.packed.data(), codes, v_out.data(), v.data());
             sum_segments(v.data(), s.starts.data(), s.cameras * s.count, per, v_weights.data());
+        })
+        .def("features", [](const Splats& s, Floats features, int channels, FloatsOut out, FloatsOut alpha) {
+            if (channels < 1) throw std::invalid_argument("features must have at least one channel");
+            expect(features, "features", s.count * channels);
+            expect(out, "out", s.pixels() * channels);
+            expect(alpha, "alpha", s.pixels());
+            nb::gil_scoped_release release;
+            kernels().features(s.lists(), s.packed.data(), s.count, features.data(), channels, out.data(), alpha.data());
         })
         .def("lift", [](const Splats& s, Floats values, int channels, FloatsOut sums, FloatsOut mass) {
             expect(values, "values", s.pixels() * channels);

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import reference
@@ -146,6 +147,107 @@ def dense_codes(indices: Tensor, weights: Tensor, atoms: int) -> Tensor:
     """[N, levels * atoms] float64; repeated indices add up."""
     dense = torch.zeros(*indices.shape[:2], atoms, dtype=torch.float64)
     return dense.scatter_add(2, indices.long(), weights.double()).flatten(1)
+
+
+def gsplat_lists(scene: dict[str, Tensor], viewmats: Tensor, Ks: Tensor) -> tuple[Tensor, ...]:
+    """means2d, conics, opacities, isect_offsets, flatten_ids as gsplat's torch code makes them."""
+    projected = [
+        reference.project(*(scene[n] for n in NAMES[:3]), v, k, WIDTH, HEIGHT)
+        for v, k in zip(viewmats, Ks, strict=True)
+    ]
+    radii, means2d, depths, conics = (torch.stack(parts) for parts in zip(*projected, strict=True))
+    tiles_x, tiles_y = -(-WIDTH // 16), -(-HEIGHT // 16)
+    _, isect_ids, flatten_ids = _isect_tiles(means2d, radii, depths, 16, tiles_x, tiles_y, sort=False)
+    isect_ids, order = torch.sort(isect_ids, stable=True)
+    offsets = _isect_offset_encode(isect_ids, len(viewmats), tiles_x, tiles_y)
+    opacities = scene["opacities"].expand(len(viewmats), -1).contiguous()
+    return means2d.contiguous(), conics.contiguous(), opacities, offsets, flatten_ids[order].int().contiguous()
+
+
+def from_lists(lists: tuple[Tensor, ...], count: int, views: int) -> Any:
+    return _native.Splats.from_lists(*lists, count, views, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("channels", [1, 16, 50, 112])
+def test_dense_splatting_of_gsplat_lists_equals_the_blending_weights(channels: int) -> None:
+    """Enough Gaussians for tiles that are summed in several parts, some of them broken."""
+    count = 1500
+    scene = reference.random_scene(count, seed=5)
+    scene["opacities"] *= 0.1
+    scene["opacities"][::7] = 0.0
+    viewmats, Ks = cameras(2)
+    lists = gsplat_lists(scene, viewmats, Ks)
+    assert int(lists[3].flatten().diff().max()) > 600
+    hidden = torch.arange(count) % 5 == 3
+    lists[2][:, hidden] = torch.nan
+    lists[0][:, torch.arange(count) % 5 == 1] = torch.nan
+    scene["opacities"][hidden | (torch.arange(count) % 5 == 1)] = 0.0
+    features = torch.randn(count, channels, generator=torch.Generator().manual_seed(1))
+    out, alphas = torch.empty(2, HEIGHT, WIDTH, channels), torch.empty(2, HEIGHT, WIDTH, 1)
+    from_lists(lists, count, 2).features(features, channels, out, alphas)
+    double = [value.double() for value in geometry(scene)]
+    weights = torch.cat([reference.blending_weights(*double, v.double(), k.double(), WIDTH, HEIGHT)
+                         for v, k in zip(viewmats, Ks, strict=True)])  # fmt: skip
+    error = (out.flatten(0, 2).double() - weights @ features.double()).abs()
+    assert float(error.median()) < 1e-6
+    assert float((error > 1e-3).double().mean()) < 2e-3
+    assert relative(alphas.flatten(), weights.sum(1)) < 1e-3
+
+
+def test_lists_from_elsewhere_give_the_same_as_our_own() -> None:
+    """Every result, gradients included, to the last bit."""
+    scene = reference.random_scene(300, seed=8)
+    viewmats, Ks = cameras(2)
+    means2d, depths, conics, radii = _Project.apply(*geometry(scene), _view(viewmats, Ks, WIDTH, HEIGHT))
+    own = _native.Splats(radii, means2d, depths, conics, scene["opacities"], 2, WIDTH, HEIGHT)
+    opacities = scene["opacities"].expand(2, -1).contiguous()
+    offsets, ids = torch.as_tensor(own.isect_offsets), torch.as_tensor(own.flatten_ids)
+    other = from_lists((means2d, conics, opacities, offsets, ids), 300, 2)
+    g = torch.Generator().manual_seed(0)
+    indices, weights = random_codes(300, 3, 4, 64)
+    images = (2, HEIGHT, WIDTH)
+    rgb, upstream = torch.randn(*images, 3, generator=g), torch.randn(*images, 192, generator=g)
+    plane = torch.randn(*images, 1, generator=g)
+
+    def results(splats: Any) -> list[Tensor]:
+        codes, alphas, v_weights = torch.empty(*images, 192), torch.empty(*images, 1), torch.empty(2, 300, 3, 4)
+        splats.codes(indices, weights, 3, 64, codes, alphas)
+        splats.codes_vjp(indices, weights, 3, 64, upstream, v_weights)
+        v_splats, sums, mass = torch.empty(2, 300, 10), torch.zeros(300, 192), torch.zeros(300)
+        colors = torch.rand(2, 300, 3, generator=torch.Generator().manual_seed(2))
+        splats.blend_vjp(colors, depths, rgb, plane, plane, rgb, plane, plane, v_splats)
+        splats.lift(upstream, 192, sums, mass)
+        return [codes, alphas, v_weights, v_splats, sums, mass]
+
+    for ours, theirs in zip(results(own), results(other), strict=True):
+        assert float(ours.abs().max()) > 0
+        assert torch.equal(ours, theirs)
+
+
+def test_faulty_lists_are_refused() -> None:
+    scene = reference.random_scene(40, seed=8)
+    viewmats, Ks = cameras(2)
+    means2d, conics, opacities, offsets, ids = gsplat_lists(scene, viewmats, Ks)
+
+    def changed(tensor: Tensor, at: int, value: int) -> Tensor:
+        tensor = tensor.clone()
+        tensor.view(-1)[at] = value
+        return tensor
+
+    for wrong, message in (
+        ((offsets, changed(ids, 0, 40)), "no Gaussian of its tile's camera"),  # the other camera's
+        ((offsets, changed(ids, -1, 80)), "no Gaussian of its tile's camera"),
+        ((offsets, changed(ids, 3, -1)), "no Gaussian of its tile's camera"),
+        ((changed(offsets, 4, len(ids) + 1), ids), "beyond flatten_ids"),
+        ((offsets, ids[: int(offsets.max()) - 1]), "beyond flatten_ids"),
+        ((changed(offsets, 5, 0), ids), "decrease"),
+        ((changed(offsets, 0, 1), ids), "start at 0"),
+        ((offsets.flatten()[1:], ids), "isect_offsets has"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_lists((means2d, conics, opacities, *wrong), 40, 2)
+    with pytest.raises(ValueError, match="opacities has 40 elements, expected 80"):
+        from_lists((means2d, conics, opacities[0].contiguous(), offsets, ids), 40, 2)
 
 
 @pytest.mark.parametrize(("levels", "nonzeros", "atoms"), [(3, 4, 64), (1, 1, 7), (2, 8, 250)])
@@ -313,7 +415,10 @@ codes, _ = rasterize_codes(*args, indices, weights, *view, atoms=60)
 codes.square().sum().backward()
 scores, root = torch.rand(3, 6, 60, generator=g), torch.rand(3, 60, 60, generator=g)
 relevancy, _ = rasterize_relevancy(*args, indices, weights, scores, root @ root.transpose(1, 2), 2, *view)
-results = [rgb, depth, alphas, sums, mass, codes, weights.grad, relevancy, *(v.grad for v in scene.values())]
+from splat.rasterize import _frozen_splats, _view
+dense = torch.empty(1, 120, 150, 70)
+_frozen_splats(*args, _view(*view)).features(torch.rand(20000, 70, generator=g), 70, dense, torch.empty(1, 120, 150, 1))
+results = [rgb, depth, dense, alphas, sums, mass, codes, weights.grad, relevancy, *(v.grad for v in scene.values())]
 digest = hashlib.sha256()
 for tensor in results:
     digest.update(tensor.detach().numpy().tobytes())

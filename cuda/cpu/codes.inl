@@ -140,11 +140,6 @@ class CodeTile {
     int decoded_count_ = 0;
 };
 
-static void store_coverage(const TileLists& lists, const Tile& tile, const Row* coverage, float* alpha) {
-    for (int row = 0; row < tile.rows; ++row)
-        __builtin_memcpy(alpha + pixel_at(lists, tile, row), &coverage[row], tile.columns * sizeof(float));
-}
-
 // Fresh memory for a code map is hundreds of megabytes; touching it page by 4-KiB page costs more than
 // splatting into it.
 static void prefer_huge_pages(float* start, int64_t count) {

@@ -125,21 +125,21 @@ void shade_all_vjp(const Views& views, const float* means, const float* sh, int6
     }
 }
 
-void prepare_splats(const int32_t* radii, const float* means2d, const float* conics, const float* opacities, int cameras,
-                    int64_t count, Splat* splats) {
+void prepare_splats(const int32_t* radii, const float* means2d, const float* conics, const float* opacities,
+                    bool per_camera, int cameras, int64_t count, Splat* splats) {
 #pragma omp parallel for schedule(static)
     for (int64_t at = 0; at < cameras * count; ++at) {
         Splat s = {means2d[2 * at], means2d[2 * at + 1], conics[3 * at], conics[3 * at + 1], conics[3 * at + 2],
-                   opacities[at % count], -1.0f, -1.0f};
-        if (radii[2 * at] > 0 && s.opacity >= kAlphaThreshold) {
+                   opacities[per_camera ? at : at % count], -1.0f, -1.0f};
+        if ((radii == nullptr || radii[2 * at] > 0) && s.opacity >= kAlphaThreshold) {
             // Along the ellipse sigma = ln(255 o): |dx|^2 <= 2 sigma c / det, |dy|^2 <= 2 sigma a / det.
             // A little more than that, because rounding may put alpha just above the threshold.
             const float sigma = 2.0f * std::log(s.opacity / kAlphaThreshold) + 1e-3f;
             const float det = s.a * s.c - s.b * s.b;
             s.reach_x = std::sqrt(sigma * s.c / det) * 1.0001f + 1e-3f;
             s.reach_y = std::sqrt(sigma * s.a / det) * 1.0001f + 1e-3f;
-            // A conic so thin that its determinant is lost to rounding: fall back to the tiles' own reach.
-            if (!(det > 1e-6f * s.a * s.c)) s.reach_x = s.reach_y = 1e9f;
+            // No ellipse, or one so thin that its determinant is lost to rounding: fall back to the tiles' own reach.
+            if (!(s.a > 0 && det > 1e-6f * s.a * s.c)) s.reach_x = s.reach_y = 1e9f;
         }
         splats[at] = s;
     }

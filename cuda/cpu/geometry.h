@@ -45,8 +45,17 @@ int64_t count_intersections(const int32_t* radii, const float* means2d, int came
 void fill_tile_lists(const int32_t* radii, const float* means2d, const float* depths, const int32_t* starts, int cameras,
                      int64_t count, int width, int height, int32_t* offsets, int32_t* ids, int32_t* slots);
 
-void prepare_splats(const int32_t* radii, const float* means2d, const float* conics, const float* opacities, int cameras,
-                    int64_t count, Splat* splats);
+// Lists made elsewhere, by gsplat's functions: what is wrong with them, null if nothing. Checks that the tiles' ranges
+// are in order and inside the list, and that every id is a Gaussian of the tile's camera.
+const char* fault_in_tile_lists(const int32_t* offsets, const int32_t* ids, int64_t intersections, int cameras,
+                                int64_t count, int width, int height);
+
+// starts [C * N + 1] and slots [I] of such lists.
+void number_intersections(const int32_t* ids, int64_t intersections, int64_t all, int32_t* starts, int32_t* slots);
+
+// `opacities` [N], or [C, N] with `per_camera`. Null `radii`: all are visible that are opaque enough.
+void prepare_splats(const int32_t* radii, const float* means2d, const float* conics, const float* opacities,
+                    bool per_camera, int cameras, int64_t count, Splat* splats);
 
 // out[j, :] = sum of v[starts[j] .. starts[j + 1], :] for j in [0, groups).
 void sum_segments(const float* v, const int32_t* starts, int64_t groups, int width, float* out);

@@ -1,6 +1,7 @@
 // Compiled once per instruction set, with DS_ISA naming it.
 #include "blend.inl"
 #include "codes.inl"
+#include "features.inl"
 #include "lift.inl"
 #include "relevancy.inl"
 
@@ -10,6 +11,6 @@
 namespace dictsplat::DS_ISA {
 
 extern const Kernels table;
-const Kernels table = {DS_STRING(DS_ISA), blend, blend_vjp, codes, codes_vjp, lift, relevancy};
+const Kernels table = {DS_STRING(DS_ISA), blend, blend_vjp, codes, codes_vjp, features, lift, relevancy};
 
 }  // namespace dictsplat::DS_ISA

@@ -48,6 +48,8 @@ struct Kernels {
                       const float* v_alpha, float* v_intersections);
     void (*codes)(const TileLists&, const Splat*, const Codes&, float* out, float* alpha);
     void (*codes_vjp)(const TileLists&, const Splat*, const Codes&, const float* v_out, float* v_intersections);
+    void (*features)(const TileLists&, const Splat*, int64_t gaussians, const float* features, int channels, float* out,
+                     float* alpha);
     void (*lift)(const TileLists&, const Splat*, int64_t gaussians, int channels, const float* values, float* sums,
                  float* mass);
     void (*relevancy)(const TileLists&, const Splat*, const Codes&, const RelevancyQuery&, float* out, float* alpha);

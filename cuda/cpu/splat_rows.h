@@ -39,6 +39,11 @@ DS_HD int64_t pixel_at(const TileLists& lists, const Tile& tile, int row) {
     return (static_cast<int64_t>(tile.camera) * lists.height + tile.y + row) * lists.width + tile.x;
 }
 
+inline void store_coverage(const TileLists& lists, const Tile& tile, const Row* coverage, float* alpha) {
+    for (int row = 0; row < tile.rows; ++row)
+        __builtin_memcpy(alpha + pixel_at(lists, tile, row), &coverage[row], tile.columns * sizeof(float));
+}
+
 // What a visitor learns about one row. `weight` is alpha * transmittance where the splat contributes
 // and 0 elsewhere.
 struct RowSample {

@@ -111,4 +111,26 @@ void fill_tile_lists(const int32_t* radii, const float* means2d, const float* de
     }
 }
 
+const char* fault_in_tile_lists(const int32_t* offsets, const int32_t* ids, int64_t intersections, int cameras,
+                                int64_t count, int width, int height) {
+    const int64_t per_camera = static_cast<int64_t>(tiles_across(width)) * tiles_across(height), tiles = cameras * per_camera;
+    if (offsets[0] != 0) return "isect_offsets do not start at 0";
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t end = tile + 1 < tiles ? offsets[tile + 1] : intersections;
+        if (offsets[tile] > intersections || end > intersections) return "isect_offsets reach beyond flatten_ids";
+        if (offsets[tile] > end) return "isect_offsets decrease";
+        const int64_t low = tile / per_camera * count, high = low + count;
+        for (int64_t i = offsets[tile]; i < end; ++i)
+            if (ids[i] < low || ids[i] >= high) return "flatten_ids has an id that is no Gaussian of its tile's camera";
+    }
+    return nullptr;
+}
+
+void number_intersections(const int32_t* ids, int64_t intersections, int64_t all, int32_t* starts, int32_t* slots) {
+    std::fill_n(starts, all + 1, 0);
+    for (int64_t i = 0; i < intersections; ++i) slots[i] = starts[ids[i] + 1]++;
+    for (int64_t at = 0; at < all; ++at) starts[at + 1] += starts[at];
+    for (int64_t i = 0; i < intersections; ++i) slots[i] += starts[ids[i]];
+}
+
 }  // namespace dictsplat
