@@ -1,0 +1,178 @@
+// Blends one patch of a tile, a thread per pixel, and hands every weight alpha_i prod_{j<i} (1 - alpha_j) to a
+// visitor. All kernels go through here, so all see the same weights, by the rules of gsplat's rasteriser.
+#pragma once
+
+#include "device.cuh"
+#include "dictsplat/math.h"
+#include "kernels.h"
+
+namespace dictsplat::gpu {
+
+// A patch is what a block works on: a tile is cut into patches so that the accumulators of all its pixels fit
+// shared memory. A warp covers 8 x 4 pixels, because compact warps have more splats that touch none of them.
+template <int kPixels>
+struct Patch {
+    static constexpr int kWidth = kPixels >= 128 ? 16 : 8, kHeight = kPixels / kWidth;
+    static constexpr int kPerTile = kTile * kTile / kPixels;
+
+    int camera, left, top;      // pixel of the first corner
+    int begin, end;             // range in flatten_ids
+
+    __device__ __forceinline__ explicit Patch(const SplatLists& s) {
+        const int tiles_x = (s.width + kTile - 1) / kTile, tiles_y = (s.height + kTile - 1) / kTile;
+        const int tile = blockIdx.x / kPerTile, part = blockIdx.x % kPerTile;
+        camera = blockIdx.z;
+        left = tile % tiles_x * kTile + part % (kTile / kWidth) * kWidth;
+        top = tile / tiles_x * kTile + part / (kTile / kWidth) * kHeight;
+        const int at = camera * tiles_x * tiles_y + tile;
+        begin = s.isect_offsets[at];
+        end = at + 1 < s.cameras * tiles_x * tiles_y ? s.isect_offsets[at + 1] : static_cast<int>(s.intersections);
+    }
+
+    // Pixel of a thread, relative to the corner.
+    __device__ __forceinline__ static int x_of(int thread) { return thread / 32 % (kWidth / 8) * 8 + thread % 8; }
+    __device__ __forceinline__ static int y_of(int thread) { return thread / 32 / (kWidth / 8) * 4 + thread % 32 / 8; }
+
+    __device__ __forceinline__ bool inside(const SplatLists& s, int thread) const {
+        return left + x_of(thread) < s.width && top + y_of(thread) < s.height;
+    }
+    // Index of the thread's pixel in an image [C, H, W].
+    __device__ __forceinline__ int64_t pixel(const SplatLists& s, int thread) const {
+        return (static_cast<int64_t>(camera) * s.height + top + y_of(thread)) * s.width + left + x_of(thread);
+    }
+};
+
+// One block per patch, `layers` times over: of levels, or of groups of channels.
+template <int kPixels>
+dim3 patch_grid(const SplatLists& s, int layers) {
+    const unsigned tiles = ((s.width + kTile - 1) / kTile) * ((s.height + kTile - 1) / kTile);
+    return dim3(tiles * Patch<kPixels>::kPerTile, layers, s.cameras);
+}
+
+// The splats of a batch that reach the patch, in shared memory.
+template <int kPixels>
+struct Staging {
+    static constexpr int kBatch = kPixels < 64 ? kPixels : 64;
+    static constexpr size_t kBytes =
+        shared_bytes<float4>(kBatch) + shared_bytes<float2>(kBatch) + shared_bytes<int>(kBatch) + shared_bytes<int>(kBatch / 32);
+
+    Shared<float4> ellipse;     // x, y, conic a, b
+    Shared<float2> rest;        // conic c, opacity
+    Shared<int> gaussian;
+    Shared<int> kept;           // per warp
+
+    __device__ __forceinline__ explicit Staging(SharedArena& arena)
+        : ellipse(arena.take<float4>(kBatch)),
+          rest(arena.take<float2>(kBatch)),
+          gaussian(arena.take<int>(kBatch)),
+          kept(arena.take<int>(kBatch / 32)) {}
+};
+
+// Whether alpha can reach 1/255 anywhere in the patch; false for NaN positions and opacities. On the ellipse
+// sigma = ln(255 o), |dx|^2 <= 2 sigma c / det and |dy|^2 <= 2 sigma a / det; a little more, because of rounding.
+template <int kPixels>
+__device__ __forceinline__ bool reaches(const Patch<kPixels>& patch, float4 ellipse, float2 rest) {
+    const float a = ellipse.z, b = ellipse.w, c = rest.x, opacity = rest.y;
+    if (!(opacity >= kAlphaThreshold)) return false;
+    const float sigma = 2.0f * logf(opacity / kAlphaThreshold) + 1e-3f;
+    const float det = a * c - b * b;
+    float reach_x = 1e9f, reach_y = 1e9f;
+    if (det > 1e-6f * a * c) {
+        reach_x = sqrtf(sigma * c / det) * 1.0001f + 1e-3f;
+        reach_y = sqrtf(sigma * a / det) * 1.0001f + 1e-3f;
+    }
+    const float x = ellipse.x - (patch.left + 0.5f), y = ellipse.y - (patch.top + 0.5f);
+    return x + reach_x >= 0 && x - reach_x <= Patch<kPixels>::kWidth - 1 && y + reach_y >= 0 &&
+           y - reach_y <= Patch<kPixels>::kHeight - 1;
+}
+
+// The light that is left for one pixel.
+struct Ray {
+    float x, y;                 // pixel centre
+    float transmittance = 1.0f;
+    bool done;                  // outside the image, or opaque
+
+    template <int kPixels>
+    __device__ __forceinline__ Ray(const SplatLists& s, const Patch<kPixels>& patch, int thread)
+        : x(patch.left + Patch<kPixels>::x_of(thread) + 0.5f),
+          y(patch.top + Patch<kPixels>::y_of(thread) + 0.5f),
+          done(!patch.inside(s, thread)) {}
+
+    // Blending weight of the next splat, front to back.
+    __device__ __forceinline__ float pass(float4 ellipse, float2 rest) {
+        const float dx = ellipse.x - x, dy = ellipse.y - y;
+        const float sigma = 0.5f * (ellipse.z * dx * dx + rest.x * dy * dy) + ellipse.w * dx * dy;
+        const float alpha = fminf(kAlphaMax, rest.y * __expf(-sigma));
+        // Written so that a NaN sigma contributes nothing.
+        if (done || !(sigma >= 0.0f) || alpha < kAlphaThreshold) return 0.0f;
+        const float next = transmittance * (1.0f - alpha);
+        if (next <= kTransmittanceStop) {
+            done = true;
+            return 0.0f;
+        }
+        const float weight = alpha * transmittance;
+        transmittance = next;
+        return weight;
+    }
+};
+
+// Walks the tile's list in batches. `stage(slot, gaussian)` is called by one thread per splat that reaches the
+// patch, to bring what the visitor needs into shared memory; `visit(count)` by all threads once `count` splats
+// are staged. Ends when the list does or no pixel takes light any more.
+template <int kPixels, class Stage, class Visit>
+__device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kPixels>& patch, const Staging<kPixels>& staging,
+                                             const Ray& ray, Stage&& stage, Visit&& visit) {
+    constexpr int kBatch = Staging<kPixels>::kBatch;
+    const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+    for (int start = patch.begin; start < patch.end; start += kBatch) {
+        // Also keeps this batch from overwriting the last one while it is read.
+        if (__syncthreads_and(ray.done)) return;
+        float4 ellipse = {};
+        float2 rest = {};
+        int gaussian = 0, rank = 0;
+        bool keep = false;
+        if (thread < kBatch) {
+            if (start + thread < patch.end) {
+                const int64_t splat = s.flatten_ids[start + thread];
+                ellipse = make_float4(s.means2d[2 * splat], s.means2d[2 * splat + 1], s.conics[3 * splat], s.conics[3 * splat + 1]);
+                rest = make_float2(s.conics[3 * splat + 2], s.opacities[splat]);
+                gaussian = s.gaussian_ids != nullptr ? s.gaussian_ids[splat]
+                                                     : static_cast<int>(splat - patch.camera * s.gaussians);
+                keep = reaches(patch, ellipse, rest);
+            }
+            const unsigned keepers = __ballot_sync(kAllLanes, keep);
+            rank = __popc(keepers & ((1u << lane) - 1));
+            if (lane == 0) staging.kept[warp] = __popc(keepers);
+        }
+        __syncthreads();
+        int count = 0, before = 0;
+        for (int w = 0; w < kBatch / 32; ++w) {
+            if (w == warp) before = count;
+            count += staging.kept[w];
+        }
+        if (keep) {
+            const int slot = before + rank;
+            staging.ellipse[slot] = ellipse;
+            staging.rest[slot] = rest;
+            staging.gaussian[slot] = gaussian;
+            stage(slot, gaussian);
+        }
+        __syncthreads();
+        visit(count);
+    }
+}
+
+// As `walk_batches`, one splat at a time: `visit(slot, weight)` is called by all threads of a warp together, and
+// only when at least one of them has a weight.
+template <int kPixels, class Stage, class Visit>
+__device__ __forceinline__ void walk_splats(const SplatLists& s, const Patch<kPixels>& patch, const Staging<kPixels>& staging,
+                                            Ray& ray, Stage&& stage, Visit&& visit) {
+    walk_batches(s, patch, staging, ray, stage, [&](int count) {
+        for (int slot = 0; slot < count; ++slot) {
+            const float weight = ray.pass(staging.ellipse[slot], staging.rest[slot]);
+            if (__any_sync(kAllLanes, weight > 0.0f)) visit(slot, weight);
+        }
+    });
+}
+
+}  // namespace dictsplat::gpu
