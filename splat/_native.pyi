@@ -81,6 +81,18 @@ class Splats:
         width: int,
         height: int,
     ) -> None: ...
+    @staticmethod
+    def from_lists(
+        means2d: Tensor,
+        conics: Tensor,
+        opacities: Tensor,
+        isect_offsets: Tensor,
+        flatten_ids: Tensor,
+        gaussians: int,
+        cameras: int,
+        width: int,
+        height: int,
+    ) -> Splats: ...
     @property
     def isect_offsets(self) -> NDArray[np.int32]: ...
     @property
@@ -102,6 +114,7 @@ class Splats:
     def codes_vjp(
         self, indices: Tensor, weights: Tensor, levels: int, atoms: int, v_out: Tensor, v_weights: Tensor
     ) -> None: ...
+    def features(self, features: Tensor, channels: int, out: Tensor, alpha: Tensor) -> None: ...
     def lift(self, values: Tensor, channels: int, sums: Tensor, mass: Tensor) -> None: ...
     def relevancy(
         self,

@@ -13,7 +13,9 @@ from gsplat.cuda._torch_impl import _isect_offset_encode, _isect_tiles
 from torch import Tensor
 
 from splat import _native
-from splat.rasterize import _Project, _view, lift, rasterize_codes, rasterize_relevancy, rasterize_rgb
+from splat.raster_inputs import View
+from splat.rasterize import lift, rasterize_codes, rasterize_relevancy, rasterize_rgb
+from splat.rasterize_cpu import Project
 
 WIDTH, HEIGHT = 45, 37  # not multiples of the tile
 NAMES = ("means", "quats", "scales", "opacities", "sh")
@@ -99,8 +101,8 @@ def test_gradient_is_the_slope_of_the_render() -> None:
 def test_projection_agrees_with_gsplat() -> None:
     scene = reference.random_scene(400, seed=3)
     viewmats, Ks = cameras(3)
-    means2d, depths, conics, radii = _Project.apply(
-        scene["means"], scene["quats"], scene["scales"], None, _view(viewmats, Ks, WIDTH, HEIGHT)
+    means2d, depths, conics, radii = Project.apply(
+        scene["means"], scene["quats"], scene["scales"], None, View(viewmats, Ks, WIDTH, HEIGHT)
     )
     for c in range(3):
         expected = reference.project(scene["means"], scene["quats"], scene["scales"], viewmats[c], Ks[c], WIDTH, HEIGHT)
@@ -118,8 +120,8 @@ def test_tile_lists_equal_gsplats() -> None:
     scene = reference.random_scene(300, seed=5)
     scene["means"][7] = scene["means"][8]  # equal depths keep the order of the indices
     viewmats, Ks = cameras(2)
-    view = _view(viewmats, Ks, WIDTH, HEIGHT)
-    means2d, depths, conics, radii = _Project.apply(scene["means"], scene["quats"], scene["scales"], None, view)
+    view = View(viewmats, Ks, WIDTH, HEIGHT)
+    means2d, depths, conics, radii = Project.apply(scene["means"], scene["quats"], scene["scales"], None, view)
     splats = _native.Splats(radii, means2d, depths, conics, scene["opacities"], 2, WIDTH, HEIGHT)
     tiles_x, tiles_y = -(-WIDTH // 16), -(-HEIGHT // 16)
     _, isect_ids, flatten_ids = _isect_tiles(means2d, radii, depths, 16, tiles_x, tiles_y, sort=False)
@@ -198,7 +200,7 @@ def test_lists_from_elsewhere_give_the_same_as_our_own() -> None:
     """Every result, gradients included, to the last bit."""
     scene = reference.random_scene(300, seed=8)
     viewmats, Ks = cameras(2)
-    means2d, depths, conics, radii = _Project.apply(*geometry(scene), _view(viewmats, Ks, WIDTH, HEIGHT))
+    means2d, depths, conics, radii = Project.apply(*geometry(scene), View(viewmats, Ks, WIDTH, HEIGHT))
     own = _native.Splats(radii, means2d, depths, conics, scene["opacities"], 2, WIDTH, HEIGHT)
     opacities = scene["opacities"].expand(2, -1).contiguous()
     offsets, ids = torch.as_tensor(own.isect_offsets), torch.as_tensor(own.flatten_ids)
@@ -415,9 +417,8 @@ codes, _ = rasterize_codes(*args, indices, weights, *view, atoms=60)
 codes.square().sum().backward()
 scores, root = torch.rand(3, 6, 60, generator=g), torch.rand(3, 60, 60, generator=g)
 relevancy, _ = rasterize_relevancy(*args, indices, weights, scores, root @ root.transpose(1, 2), 2, *view)
-from splat.rasterize import _frozen_splats, _view
-dense = torch.empty(1, 120, 150, 70)
-_frozen_splats(*args, _view(*view)).features(torch.rand(20000, 70, generator=g), 70, dense, torch.empty(1, 120, 150, 1))
+from splat.rasterize import rasterize_features
+dense, _ = rasterize_features(*args, torch.rand(20000, 70, generator=g), *view)
 results = [rgb, depth, dense, alphas, sums, mass, codes, weights.grad, relevancy, *(v.grad for v in scene.values())]
 digest = hashlib.sha256()
 for tensor in results:
