@@ -12,10 +12,10 @@ STAMP := $(VENV)/.installed
 NATIVE := $(wildcard CMakeLists.txt) $(shell find cuda -type f \
 	\( -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' -o -name 'CMakeLists.txt' \) 2>/dev/null)
 
-.PHONY: help setup demo app test lint bench clean
+.PHONY: help setup demo app test lint cuda-check bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(STAMP) ## create .venv and install dictsplat with its native code into it
 
@@ -32,12 +32,15 @@ demo: $(STAMP) ## build the demo scene, train on it, query it and score it: out/
 	$(BIN)/dictsplat demo --out out/demo
 
 # A process per core and one thread in each is quicker than one process with many threads.
-test: lint ## ruff, mypy and every test
+test: lint cuda-check ## ruff, mypy, the CUDA compiler's report and every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+cuda-check: $(STAMP) ## compile the CUDA kernels for every architecture, within cuda/gpu/budget.json; needs nvcc, no GPU
+	$(BIN)/python cuda/check.py
 
 app: $(STAMP) ## ask the demo scene for things in a browser; makes it first if need be
 	@test -f out/demo/language.safetensors || $(BIN)/dictsplat demo --out out/demo

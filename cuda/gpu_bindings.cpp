@@ -13,6 +13,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dictsplat/math.h"
@@ -167,6 +168,16 @@ NB_MODULE(_cuda, m) {
 #else
     m.attr("architectures") = "";
 #endif
+    m.def("blocks", [](int nonzeros, int atoms) {
+        if (nonzeros < 1 || nonzeros > 64 || atoms < 1 || atoms > gpu::kMaxAtoms)
+            throw std::invalid_argument("nonzeros must be in 1..64 and atoms in 1..256");
+        const gpu::Codes codes = {nullptr, nullptr, 1, nonzeros, atoms};
+        nb::dict all;
+        for (const auto& [name, block] : {std::pair("codes", gpu::codes_block(codes)), std::pair("lift", gpu::lift_block()),
+                                          std::pair("relevancy", gpu::relevancy_block(codes))})
+            all[name] = nb::make_tuple(block.threads, block.shared_bytes);
+        return all;
+    }, nb::arg("nonzeros"), nb::arg("atoms"), "Threads and shared bytes of a block, by kernel.");
     m.def("codes", [](Tensor means2d, Tensor conics, Tensor opacities, Tensor isect_offsets, Tensor flatten_ids,
                       std::optional<Tensor> gaussian_ids, Tensor indices, Tensor weights, int width, int height, int atoms,
                       Tensor out, Tensor alphas, uintptr_t stream) {

@@ -65,20 +65,20 @@ __global__ void __launch_bounds__(kPixels, 4) codes_vjp_kernel(SplatLists s, Cod
 }
 
 template <int kPixels>
-static size_t bytes_of(const Codes& codes) {
-    return Staging<kPixels>::kBytes + CodeMap<kPixels>::bytes(codes);
+static BlockShape shape_of(const Codes& codes) {
+    return {kPixels, Staging<kPixels>::kBytes + CodeMap<kPixels>::bytes(codes)};
 }
 
 template <int kPixels>
 static void launch_codes(const SplatLists& s, const Codes& codes, float* out, float* alphas, cudaStream_t stream) {
-    launch("splatting codes", codes_kernel<kPixels>, patch_grid<kPixels>(s, codes.levels), kPixels, bytes_of<kPixels>(codes),
-           stream, s, codes, out, alphas);
+    launch("splatting codes", codes_kernel<kPixels>, patch_grid<kPixels>(s, codes.levels), shape_of<kPixels>(codes), stream,
+           s, codes, out, alphas);
 }
 
 template <int kPixels>
 static void launch_vjp(const SplatLists& s, const Codes& codes, const float* v_out, float* v_weights, cudaStream_t stream) {
-    launch("the gradient of splatting codes", codes_vjp_kernel<kPixels>, patch_grid<kPixels>(s, codes.levels), kPixels,
-           bytes_of<kPixels>(codes), stream, s, codes, v_out, v_weights);
+    launch("the gradient of splatting codes", codes_vjp_kernel<kPixels>, patch_grid<kPixels>(s, codes.levels),
+           shape_of<kPixels>(codes), stream, s, codes, v_out, v_weights);
 }
 
 void splat_codes(const SplatLists& s, const Codes& codes, float* out, float* alphas, cudaStream_t stream) {
@@ -94,6 +94,14 @@ void splat_codes_vjp(const SplatLists& s, const Codes& codes, const float* v_out
         case 128: return launch_vjp<128>(s, codes, v_out, v_weights, stream);
         case 64: return launch_vjp<64>(s, codes, v_out, v_weights, stream);
         default: return launch_vjp<32>(s, codes, v_out, v_weights, stream);
+    }
+}
+
+BlockShape codes_block(const Codes& codes) {
+    switch (pixels_for(codes.atoms)) {
+        case 128: return shape_of<128>(codes);
+        case 64: return shape_of<64>(codes);
+        default: return shape_of<32>(codes);
     }
 }
 

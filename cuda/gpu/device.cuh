@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels.h"
+
 #if defined(DS_EMULATOR)
 #include "shared_checked.h"
 #else
@@ -63,14 +65,15 @@ constexpr size_t shared_bytes(size_t count) {
 
 // Queues the kernel on the stream. Nothing here waits for the GPU.
 template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int threads, size_t bytes, cudaStream_t stream,
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, gpu::BlockShape block, cudaStream_t stream,
             Arguments... arguments) {
+    const size_t bytes = block.shared_bytes;
     if (bytes > kDefaultSharedBytes)
         check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
               (std::string(name) + " needs " + std::to_string(bytes) + " bytes of shared memory per block").c_str());
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
-    config.blockDim = dim3(static_cast<unsigned>(threads), 1, 1);
+    config.blockDim = dim3(static_cast<unsigned>(block.threads), 1, 1);
     config.dynamicSmemBytes = bytes;
     config.stream = stream;
     check(cudaLaunchKernelEx(&config, kernel, arguments...), name);

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace dictsplat::gpu {
@@ -35,6 +36,12 @@ struct RelevancyQuery {
     float temperature;
 };
 
+// What one block of a kernel takes: with the registers in budget.json it tells how many run at a time.
+struct BlockShape {
+    int threads;
+    size_t shared_bytes;
+};
+
 constexpr int kMaxAtoms = 256;
 
 // out [C, H, W, levels * atoms], alphas [C, H, W].
@@ -48,5 +55,9 @@ void lift(const SplatLists&, int channels, const float* values, float* sums, flo
 
 // out [C, phrases, levels, H, W], alphas [C, H, W].
 void relevancy(const SplatLists&, const Codes&, const RelevancyQuery&, float* out, float* alphas, cudaStream_t);
+
+BlockShape codes_block(const Codes&);       // forward and gradient
+BlockShape lift_block();
+BlockShape relevancy_block(const Codes&);
 
 }  // namespace dictsplat::gpu

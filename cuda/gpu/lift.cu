@@ -74,11 +74,13 @@ __global__ void __launch_bounds__(kPixels, 4) lift_kernel(SplatLists s, int chan
     });
 }
 
+BlockShape lift_block() {
+    return {kPixels, Staging<kPixels>::kBytes + shared_bytes<float4>(kPixels * kQuads) + shared_bytes<float2>(kPixels * (kPairs + 1))};
+}
+
 void lift(const SplatLists& s, int channels, const float* values, float* sums, float* mass, cudaStream_t stream) {
-    const size_t bytes =
-        Staging<kPixels>::kBytes + shared_bytes<float4>(kPixels * kQuads) + shared_bytes<float2>(kPixels * (kPairs + 1));
     const int layers = channels > 0 ? (channels + kChannels - 1) / kChannels : 1;
-    launch("lifting values", lift_kernel, patch_grid<kPixels>(s, layers), kPixels, bytes, stream, s, channels, values, sums, mass);
+    launch("lifting values", lift_kernel, patch_grid<kPixels>(s, layers), lift_block(), stream, s, channels, values, sums, mass);
 }
 
 }  // namespace dictsplat::gpu

@@ -4,7 +4,6 @@
 
 #include "device.cuh"
 #include "dictsplat/math.h"
-#include "kernels.h"
 
 namespace dictsplat::gpu {
 
