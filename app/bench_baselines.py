@@ -1,15 +1,24 @@
-"""What dictsplat is timed against: the ways a feature field or a colour image is rendered without it."""
+"""What dictsplat is timed against: the ways a feature field or a colour image is rendered without it.
+
+Frames tell a `Lap` when a stage ends: "rendering" is splatting, "decoding" makes unit features of what was splatted,
+"relevancy" compares these with the texts. Feature maps are made a level and `SLAB` pixels at a time, which is all of
+a level up to 800 x 600, so that a large picture takes no more memory than a small one and loses no speed by it.
+"""
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci, _spherical_harmonics
 from torch import Tensor, nn
 
-from splat.rasterize import rasterize_codes, rasterize_rgb
+from app.bench_clock import Lap, no_lap
+from splat.rasterize import rasterize_codes, rasterize_features
 
 TILE = 16
+SLAB = 1 << 19
 
 Geometry = tuple[Tensor, Tensor, Tensor, Tensor]
 """means, quats, scales, opacities."""
@@ -25,36 +34,59 @@ def langsplat_decoder(dim: int = 512) -> nn.Sequential:
 
 
 def relevancy_of_features(features: Tensor, texts: Tensor, phrases: int) -> Tensor:
-    """LERF's relevancy [phrases, ...] of features [..., D] against unit texts [T, D], phrases first."""
-    cosine = F.normalize(features, dim=-1) @ texts.T
+    """LERF's relevancy [phrases, ...] of unit features [..., D] against unit texts [T, D], phrases first."""
+    cosine = features @ texts.T
     rival = cosine[..., phrases:].amax(-1, keepdim=True)
     return torch.sigmoid(10.0 * (cosine[..., :phrases] - rival)).movedim(-1, 0)
+
+
+def _relevancy_of_pixels(
+    pixels: Tensor, decode: Callable[[Tensor], Tensor], texts: Tensor, phrases: int, lap: Lap
+) -> Tensor:
+    """Relevancy [phrases, pixels] of splatted values [pixels, V]."""
+    maps = []
+    for slab in pixels.split(SLAB):
+        features = F.normalize(decode(slab), dim=-1)
+        lap("decoding")
+        maps.append(relevancy_of_features(features, texts, phrases))
+        lap("relevancy")
+    return torch.cat(maps, dim=-1)
 
 
 @torch.inference_mode()
 def langsplat_query(
     geometry: Geometry, latents: Tensor, decoders: list[nn.Sequential], texts: Tensor, phrases: int,
-    viewmats: Tensor, Ks: Tensor, width: int, height: int,
+    viewmats: Tensor, Ks: Tensor, width: int, height: int, lap: Lap = no_lap,
 ) -> Tensor:  # fmt: skip
-    """LangSplat: per level, splat 3-D latents [levels, N, 3], decode every pixel, compare in 512 dimensions."""
+    """LangSplat: per level, splat 3-D latents [levels, N, 3], decode every pixel, compare in 512 dimensions.
+
+    Returns relevancy [phrases, levels, H, W].
+    """
     maps = []
     for level, decoder in zip(latents, decoders, strict=True):
-        sh = level[:, None, :] / 0.28209479177387814 - 0.5 / 0.28209479177387814
-        image, _, _, _ = rasterize_rgb(*geometry, sh, viewmats, Ks, width, height, sh_degree=0)
-        maps.append(relevancy_of_features(decoder(image.flatten(0, 2)), texts, phrases))
+        image, _ = rasterize_features(*geometry, level, viewmats, Ks, width, height)
+        lap("rendering")
+        maps.append(_relevancy_of_pixels(image.flatten(0, 2), decoder, texts, phrases, lap))
     return torch.stack(maps, dim=1).unflatten(-1, (height, width))
 
 
 @torch.inference_mode()
 def materialised_query(
     geometry: Geometry, indices: Tensor, weights: Tensor, dictionary: Tensor, texts: Tensor, phrases: int,
-    viewmats: Tensor, Ks: Tensor, width: int, height: int,
+    viewmats: Tensor, Ks: Tensor, width: int, height: int, lap: Lap = no_lap,
 ) -> Tensor:  # fmt: skip
-    """LangSplatV2 as published: splat codes, multiply out the [levels, H, W, 512] features, compare there."""
+    """LangSplatV2 as published: splat codes, multiply out the [levels, H, W, 512] features, compare there.
+
+    Returns relevancy [phrases, levels, H, W].
+    """
     levels, atoms, _ = dictionary.shape
     codes, _ = rasterize_codes(*geometry, indices, weights, viewmats, Ks, width, height, atoms=atoms)
+    lap("rendering")
     per_level = codes.flatten(0, 2).unflatten(-1, (levels, atoms))
-    maps = [relevancy_of_features(per_level[:, level] @ dictionary[level], texts, phrases) for level in range(levels)]
+    maps = [
+        _relevancy_of_pixels(per_level[:, level], partial(torch.matmul, other=matrix), texts, phrases, lap)
+        for level, matrix in enumerate(dictionary)
+    ]
     return torch.stack(maps, dim=1).unflatten(-1, (height, width))
 
 
@@ -67,7 +99,7 @@ def torch_rasterize_rgb(geometry: Geometry, sh: Tensor, viewmat: Tensor, K: Tens
     radii, means2d, depths, conics = radii[0], means2d[0], depths[0], conics[0]
     center = -viewmat[:3, :3].T @ viewmat[:3, 3]
     colors = (_spherical_harmonics(3, means - center, sh) + 0.5).clamp(min=0.0)
-    order = torch.argsort(depths)
+    order = torch.argsort(depths, stable=True)  # a wall has many Gaussians of the same depth
     order = order[(radii[order] > 0).all(-1)]
     low, high = (means2d - radii)[order], (means2d + radii)[order]
     rows = []
@@ -79,8 +111,8 @@ def torch_rasterize_rgb(geometry: Geometry, sh: Tensor, viewmat: Tensor, K: Tens
                 (means2d[in_row, 0] + radii[in_row, 0] > x) & (means2d[in_row, 0] - radii[in_row, 0] < x + TILE)
             ]
             ys, xs = torch.meshgrid(
-                torch.arange(y, min(y + TILE, height)) + 0.5,
-                torch.arange(x, min(x + TILE, width)) + 0.5,
+                torch.arange(y, min(y + TILE, height), device=means.device) + 0.5,
+                torch.arange(x, min(x + TILE, width), device=means.device) + 0.5,
                 indexing="ij",
             )
             dx = means2d[ids, 0] - xs.reshape(-1, 1)

@@ -236,12 +236,14 @@ def view(
 @app.command(epilog="Example: dictsplat bench --json bench.json")
 def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the numbers here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Measure the speed of splatting, queries and anomaly maps on this machine, beside other ways."""
     from app.bench import bench as run_bench
 
     with _progress() as reports:
-        run_bench(json_file, reports("bench"), reports("anomaly"))
+        run_bench(json_file, markdown, device, reports("bench"), reports("anomaly"))
 
 
 @app.command(epilog="Example: dictsplat doctor")
