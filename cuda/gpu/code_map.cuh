@@ -41,6 +41,23 @@ class CodeMap {
         for (int atom = 0; atom <= codes_.atoms; ++atom) set(atom, pixel, 0.0f);
     }
 
+    // Shares f(pixel, atom) for all cells among the threads, so that neighbours take neighbouring atoms of one pixel,
+    // as code maps lie in memory. Steps instead of dividing: the number of atoms is known at run time only.
+    template <class F>
+    __device__ __forceinline__ void for_each_cell(F&& f) const {
+        const int atoms = codes_.atoms, pixel_step = kPixels / atoms, atom_step = kPixels % atoms;
+        int pixel = threadIdx.x / atoms, atom = threadIdx.x % atoms;
+        while (pixel < kPixels) {
+            f(pixel, atom);
+            pixel += pixel_step;
+            atom += atom_step;
+            if (atom >= atoms) {
+                atom -= atoms;
+                ++pixel;
+            }
+        }
+    }
+
     // Brings a splat's rows to shared memory, and with kWeights its weights, repeated atoms merged.
     template <bool kWeights>
     __device__ __forceinline__ void stage(int slot, int gaussian) {

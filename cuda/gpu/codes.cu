@@ -15,13 +15,11 @@ __global__ void __launch_bounds__(kPixels, 4) codes_kernel(SplatLists s, Codes c
     const float left = map.splat(s, patch, staging);
     if (level == 0 && patch.inside(s, thread)) alphas[patch.pixel(s, thread)] = 1.0f - left;
 
-    // Neighbouring threads write neighbouring atoms of one pixel.
     __syncthreads();
-    for (int i = thread; i < kPixels * codes.atoms; i += kPixels) {
-        const int pixel = i / codes.atoms, atom = i % codes.atoms;
+    map.for_each_cell([&](int pixel, int atom) {
         if (patch.inside(s, pixel))
             out[(patch.pixel(s, pixel) * codes.levels + level) * codes.atoms + atom] = map.get(atom, pixel);
-    }
+    });
 }
 
 // Sums of four values over the warp: lane l returns the sum of value l % 4.
@@ -43,11 +41,10 @@ __global__ void __launch_bounds__(kPixels, 4) codes_vjp_kernel(SplatLists s, Cod
     CodeMap<kPixels> map(arena, codes, level);
     const Patch<kPixels> patch(s);
     if (patch.begin == patch.end) return;
-    for (int i = thread; i < kPixels * codes.atoms; i += kPixels) {
-        const int pixel = i / codes.atoms, atom = i % codes.atoms;
+    map.for_each_cell([&](int pixel, int atom) {
         map.set(atom, pixel, patch.inside(s, pixel) ? v_out[(patch.pixel(s, pixel) * codes.levels + level) * codes.atoms + atom]
                                                     : 0.0f);
-    }
+    });
     map.set(codes.atoms, thread, 0.0f);
     // The walk begins with a barrier, after which all of the gradient is in place.
     Ray ray(s, patch, thread);
