@@ -102,14 +102,14 @@ class CodeMap {
         }
     }
 
-    // W_p of every pixel of the patch; returns what light is left for the thread's own.
+    // W_p of every pixel of the patch; returns the alpha of the thread's own.
     __device__ __forceinline__ float splat(const SplatLists& s, const Patch<kPixels>& patch, const Staging<kPixels>& staging) {
         const int thread = threadIdx.x;
         clear(thread);
         Ray ray(s, patch, thread);
         walk_splats(s, patch, staging, ray, [&](int slot, int gaussian) { stage<true>(slot, gaussian); },
                     [&](int slot, float weight) { add(slot, thread, weight); });
-        return ray.transmittance;
+        return ray.alpha();
     }
 
   private:

@@ -12,8 +12,8 @@ __global__ void __launch_bounds__(kPixels, 4) codes_kernel(SplatLists s, Codes c
     const int level = blockIdx.y, thread = threadIdx.x;
     CodeMap<kPixels> map(arena, codes, level);
     const Patch<kPixels> patch(s);
-    const float left = map.splat(s, patch, staging);
-    if (level == 0 && patch.inside(s, thread)) alphas[patch.pixel(s, thread)] = 1.0f - left;
+    const float alpha = map.splat(s, patch, staging);
+    if (level == 0 && patch.inside(s, thread)) alphas[patch.pixel(s, thread)] = alpha;
 
     __syncthreads();
     map.for_each_cell([&](int pixel, int atom) {

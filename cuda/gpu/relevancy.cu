@@ -96,9 +96,9 @@ __global__ void __launch_bounds__(kPixels, 4) relevancy_kernel(SplatLists s, Cod
     ActiveAtoms<kPixels> active(arena, atoms);
     Table table(arena, atoms);
     const Patch<kPixels> patch(s);
-    const float left = map.splat(s, patch, staging);
+    const float alpha = map.splat(s, patch, staging);
     const bool inside = patch.inside(s, thread);
-    if (level == 0 && inside) alphas[patch.pixel(s, thread)] = 1.0f - left;
+    if (level == 0 && inside) alphas[patch.pixel(s, thread)] = alpha;
     active.find(map);
     const int count = active.count();
 

@@ -55,8 +55,8 @@ struct Staging {
     static constexpr size_t kBytes =
         shared_bytes<float4>(kBatch) + shared_bytes<float2>(kBatch) + shared_bytes<int>(kBatch) + shared_bytes<int>(kBatch / 32);
 
-    Shared<float4> ellipse;     // x, y, conic a, b
-    Shared<float2> rest;        // conic c, opacity
+    Shared<float4> ellipse;     // x, y, -a / 2, -b of the conic
+    Shared<float2> rest;        // -c / 2, log of the opacity
     Shared<int> gaussian;
     Shared<int> kept;           // per warp
 
@@ -70,8 +70,8 @@ struct Staging {
 // Whether alpha can reach 1/255 anywhere in the patch; false for NaN positions and opacities. On the ellipse
 // sigma = ln(255 o), |dx|^2 <= 2 sigma c / det and |dy|^2 <= 2 sigma a / det; a little more, because of rounding.
 template <int kPixels>
-__device__ __forceinline__ bool reaches(const Patch<kPixels>& patch, float4 ellipse, float2 rest) {
-    const float a = ellipse.z, b = ellipse.w, c = rest.x, opacity = rest.y;
+__device__ __forceinline__ bool reaches(const Patch<kPixels>& patch, float mean_x, float mean_y, float a, float b, float c,
+                                        float opacity) {
     if (!(opacity >= kAlphaThreshold)) return false;
     const float sigma = 2.0f * logf(opacity / kAlphaThreshold) + 1e-3f;
     const float det = a * c - b * b;
@@ -80,37 +80,35 @@ __device__ __forceinline__ bool reaches(const Patch<kPixels>& patch, float4 elli
         reach_x = sqrtf(sigma * c / det) * 1.0001f + 1e-3f;
         reach_y = sqrtf(sigma * a / det) * 1.0001f + 1e-3f;
     }
-    const float x = ellipse.x - (patch.left + 0.5f), y = ellipse.y - (patch.top + 0.5f);
+    const float x = mean_x - (patch.left + 0.5f), y = mean_y - (patch.top + 0.5f);
     return x + reach_x >= 0 && x - reach_x <= Patch<kPixels>::kWidth - 1 && y + reach_y >= 0 &&
            y - reach_y <= Patch<kPixels>::kHeight - 1;
 }
 
 // The light that is left for one pixel.
 struct Ray {
-    float x, y;                 // pixel centre
-    float transmittance = 1.0f;
-    bool done;                  // outside the image, or opaque
+    float x, y;             // pixel centre
+    float light;            // transmittance; negative once the pixel takes no more, as outside the image
 
     template <int kPixels>
     __device__ __forceinline__ Ray(const SplatLists& s, const Patch<kPixels>& patch, int thread)
         : x(patch.left + Patch<kPixels>::x_of(thread) + 0.5f),
           y(patch.top + Patch<kPixels>::y_of(thread) + 0.5f),
-          done(!patch.inside(s, thread)) {}
+          light(patch.inside(s, thread) ? 1.0f : -1.0f) {}
 
-    // Blending weight of the next splat, front to back.
+    __device__ __forceinline__ bool done() const { return light < 0.0f; }
+    __device__ __forceinline__ float alpha() const { return 1.0f - fabsf(light); }
+
+    // Blending weight of the next staged splat, front to back. Without branches: most warps hold all cases.
     __device__ __forceinline__ float pass(float4 ellipse, float2 rest) {
         const float dx = ellipse.x - x, dy = ellipse.y - y;
-        const float sigma = 0.5f * (ellipse.z * dx * dx + rest.x * dy * dy) + ellipse.w * dx * dy;
-        const float alpha = fminf(kAlphaMax, rest.y * __expf(-sigma));
-        // Written so that a NaN sigma contributes nothing.
-        if (done || !(sigma >= 0.0f) || alpha < kAlphaThreshold) return 0.0f;
-        const float next = transmittance * (1.0f - alpha);
-        if (next <= kTransmittanceStop) {
-            done = true;
-            return 0.0f;
-        }
-        const float weight = alpha * transmittance;
-        transmittance = next;
+        const float power = dx * (ellipse.z * dx + ellipse.w * dy) + rest.x * dy * dy;
+        const float alpha = fminf(kAlphaMax, __expf(power + rest.y));
+        const bool counts = power <= 0.0f && alpha >= kAlphaThreshold;      // not where power is NaN
+        const float next = light * (1.0f - alpha);
+        const bool goes_on = next > kTransmittanceStop;
+        const float weight = counts && goes_on ? light * alpha : 0.0f;
+        if (counts) light = goes_on ? next : -fabsf(light);
         return weight;
     }
 };
@@ -125,7 +123,7 @@ __device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kP
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
     for (int start = patch.begin; start < patch.end; start += kBatch) {
         // Also keeps this batch from overwriting the last one while it is read.
-        if (__syncthreads_and(ray.done)) return;
+        if (__syncthreads_and(ray.done())) return;
         float4 ellipse = {};
         float2 rest = {};
         int gaussian = 0, rank = 0;
@@ -133,11 +131,13 @@ __device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kP
         if (thread < kBatch) {
             if (start + thread < patch.end) {
                 const int64_t splat = s.flatten_ids[start + thread];
-                ellipse = make_float4(s.means2d[2 * splat], s.means2d[2 * splat + 1], s.conics[3 * splat], s.conics[3 * splat + 1]);
-                rest = make_float2(s.conics[3 * splat + 2], s.opacities[splat]);
+                const float x = s.means2d[2 * splat], y = s.means2d[2 * splat + 1], opacity = s.opacities[splat];
+                const float a = s.conics[3 * splat], b = s.conics[3 * splat + 1], c = s.conics[3 * splat + 2];
+                ellipse = make_float4(x, y, -0.5f * a, -b);
+                rest = make_float2(-0.5f * c, logf(opacity));
                 gaussian = s.gaussian_ids != nullptr ? s.gaussian_ids[splat]
                                                      : static_cast<int>(splat - patch.camera * s.gaussians);
-                keep = reaches(patch, ellipse, rest);
+                keep = reaches(patch, x, y, a, b, c, opacity);
             }
             const unsigned keepers = __ballot_sync(kAllLanes, keep);
             rank = __popc(keepers & ((1u << lane) - 1));
