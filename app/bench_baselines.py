@@ -15,10 +15,12 @@ from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_cova
 from torch import Tensor, nn
 
 from app.bench_clock import Lap, no_lap
-from splat.rasterize import rasterize_codes, rasterize_features
+from splat.rasterize import rasterize_codes, rasterize_rgb
 
 TILE = 16
 SLAB = 1 << 19
+DEGREE_0 = 0.28209479177387814
+"""The constant spherical harmonic."""
 
 Geometry = tuple[Tensor, Tensor, Tensor, Tensor]
 """means, quats, scales, opacities."""
@@ -58,13 +60,15 @@ def langsplat_query(
     geometry: Geometry, latents: Tensor, decoders: list[nn.Sequential], texts: Tensor, phrases: int,
     viewmats: Tensor, Ks: Tensor, width: int, height: int, lap: Lap = no_lap,
 ) -> Tensor:  # fmt: skip
-    """LangSplat: per level, splat 3-D latents [levels, N, 3], decode every pixel, compare in 512 dimensions.
+    """LangSplat: per level, splat 3-D latents [levels, N, 3], 0 or more, decode every pixel, compare in 512 dimensions.
 
-    Returns relevancy [phrases, levels, H, W].
+    Latents are splatted as colours are, which for three channels is the quickest there is. Returns relevancy
+    [phrases, levels, H, W].
     """
     maps = []
     for level, decoder in zip(latents, decoders, strict=True):
-        image, _ = rasterize_features(*geometry, level, viewmats, Ks, width, height)
+        harmonics = (level[:, None] - 0.5) / DEGREE_0
+        image, _, _, _ = rasterize_rgb(*geometry, harmonics, viewmats, Ks, width, height, sh_degree=0)
         lap("rendering")
         maps.append(_relevancy_of_pixels(image.flatten(0, 2), decoder, texts, phrases, lap))
     return torch.stack(maps, dim=1).unflatten(-1, (height, width))

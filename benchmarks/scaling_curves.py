@@ -3,8 +3,8 @@
     python benchmarks/scaling_curves.py out/scaling.png [--device auto|cpu|cuda] [--redraw]
 
 One quantity grows at a time, the others stay at those of `dictsplat bench`. Writes a picture, and the numbers beside it
-(the same name with .json). A frame of more than a second is timed once, others are medians of five interleaved rounds;
-all of it takes about six minutes on two cores. `--redraw` draws the numbers that are there.
+(the same name with .json). A frame of more than a second is timed once, others are medians of five rounds over all
+points; all of it takes about six minutes on two cores. `--redraw` draws the numbers that are there.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -22,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from app.bench import machine
-from app.bench_clock import frame, interleaved, median_frame
+from app.bench_clock import Work, frame
 from app.bench_scene import BenchConfig, Scene
 from app.progress import StageProgress
 from encoders.files import atomic_path, write_json
@@ -85,20 +86,39 @@ AXES = {
 }
 
 
-def time_rows(config: BenchConfig, names: tuple[str, ...], rounds: int = ROUNDS) -> dict[str, float]:
-    """Milliseconds of a frame of each row: medians, except of what is slow."""
-    scene = Scene(config)
-    known = {
+def works_of(scene: Scene) -> dict[str, Work]:
+    """Frames by name."""
+    return {
         "rgb": scene.rgb,
         "codes": scene.codes,
         "query": scene.query,
         "materialised_query": scene.materialised,
         "langsplat_query": scene.langsplat,
     }
-    once = {name: sum(frame(known[name], config.device).values()) for name in names}
-    quick = {name: known[name] for name in names if once[name] <= ONCE_MILLISECONDS}
-    timed = interleaved(quick, rounds, config.device)
-    return once | {name: sum(median_frame(frames).values()) for name, frames in timed.items()}
+
+
+Times = dict[BenchConfig, dict[str, list[float]]]
+
+
+def time_points(rows: dict[BenchConfig, tuple[str, ...]], rounds: int = ROUNDS, report: Report = silent) -> Times:
+    """Milliseconds of frames: all rows of all points in turn, ``rounds`` times, but slow ones only the first time.
+
+    What slows the machine down for a while so slows all points, and bends no curve.
+    """
+    times: Times = {config: {name: [] for name in names} for config, names in rows.items()}
+    total, done = rounds * len(rows), 0
+    for _ in range(rounds):
+        for config, names in times.items():
+            size = f"{config.width}×{config.height}"
+            message = f"{config.gaussians:,} Gaussians, {size}, K {config.nonzeros}, L {config.atoms}"
+            report(done, total, f"{message}, P {config.phrases}")
+            done += 1
+            works = works_of(Scene(config))
+            for name, known in names.items():
+                if not known or known[0] <= ONCE_MILLISECONDS:
+                    known.append(sum(frame(works[name], config.device).values()))
+    report(total, total, "done")
+    return times
 
 
 def measure(base: BenchConfig, axes: dict[str, Axis], rounds: int = ROUNDS, report: Report = silent) -> dict[str, Any]:
@@ -111,13 +131,10 @@ def measure(base: BenchConfig, axes: dict[str, Axis], rounds: int = ROUNDS, repo
     rows = {base: tuple(LOOKS)}
     for axis in axes.values():
         rows |= {config: axis.affected for config in axis.points(base) if config != base}
-    times = {}
-    for position, (config, names) in enumerate(rows.items()):
-        size = f"{config.width}×{config.height}"
-        message = f"{config.gaussians:,} Gaussians, {size}, K {config.nonzeros}, L {config.atoms}, P {config.phrases}"
-        report(position, len(rows), message)
-        times[config] = time_rows(config, names, rounds)
-    report(len(rows), len(rows), "done")
+    times = {
+        config: {name: median(known) for name, known in names.items()}
+        for config, names in time_points(rows, rounds, report).items()
+    }
     return {
         "axes": {
             key: {

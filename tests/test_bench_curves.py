@@ -53,32 +53,27 @@ def test_axes_pass_through_the_base_and_grow() -> None:
     ]
 
 
-def test_slow_frames_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {"rgb": [0.5, 0.3, 0.2, 0.4], "langsplat_query": [9.0]}
-    runs = dict.fromkeys(seconds, 0)
-    monkeypatch.setattr(scaling_curves, "frame", lambda work, _device: work())
-    monkeypatch.setattr(
-        scaling_curves,
-        "interleaved",
-        lambda works, rounds, _device: {name: [work() for _ in range(rounds)] for name, work in works.items()},
+def test_points_take_turns_and_slow_frames_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[tuple[int, str]] = []
+
+    def frame(work: tuple[int, str], _device: str) -> dict[str, float]:
+        order.append(work)
+        return {"rendering": 900.0 if work[1] == "rgb" else 1100.0, "decoding": len(order)}
+
+    def works_of(config: BenchConfig) -> dict[str, tuple[int, str]]:
+        return {name: (config.gaussians, name) for name in LOOKS}
+
+    monkeypatch.setattr(scaling_curves, "frame", frame)
+    monkeypatch.setattr(scaling_curves, "Scene", lambda config: config)
+    monkeypatch.setattr(scaling_curves, "works_of", works_of)
+    small, large = BenchConfig(gaussians=1), BenchConfig(gaussians=2)
+    told: list[tuple[int, int]] = []
+    found = scaling_curves.time_points(
+        {small: ("rgb", "query"), large: ("rgb",)}, 3, lambda done, total, _: told.append((done, total))
     )
-
-    class Stub:
-        def __init__(self, _config: BenchConfig) -> None: ...
-
-        def __getattr__(self, name: str) -> Any:
-            row = {"langsplat": "langsplat_query"}.get(name, name)
-
-            def work() -> dict[str, float]:
-                runs[row] += 1
-                return {"rendering": 1e3 * seconds[row][runs[row] - 1]}
-
-            return work
-
-    monkeypatch.setattr(scaling_curves, "Scene", Stub)
-    found = scaling_curves.time_rows(BASE, ("rgb", "langsplat_query"), rounds=3)
-    assert found == pytest.approx({"rgb": 300.0, "langsplat_query": 9000.0})
-    assert runs == {"rgb": 4, "langsplat_query": 1}
+    assert order == [(1, "rgb"), (1, "query"), (2, "rgb"), *[(1, "rgb"), (2, "rgb")] * 2]
+    assert found == {small: {"rgb": [901, 904, 906], "query": [1102]}, large: {"rgb": [903, 905, 907]}}
+    assert told == [(done, 6) for done in range(7)]
 
 
 def test_picture_and_numbers_are_written_and_can_be_redrawn(
