@@ -71,7 +71,7 @@ class Step:
 
 
 # Read off the PTX of the inner loops.
-EVALUATE = Step(27, 14, 2)
+EVALUATE = Step(30, 14, 2)
 """A warp evaluates one staged splat (`Ray::pass` and the vote)."""
 ADD = Step(34, 4, 10)
 """A warp adds a splat's four nonzeros (`CodeMap::add`)."""
@@ -81,7 +81,7 @@ ROW = Step(14, 8, 3)
 """A warp multiplies a row of eight columns (`Table::accumulate`)."""
 CELL = Step(16, 0, 1)
 """A warp moves 32 cells of a code map between shared and global memory."""
-STAGE = Step(90, 20, 8)
+STAGE = Step(130, 36, 10)
 """A warp reads 32 entries of a tile's list, tests them and stages those that reach the patch."""
 
 
@@ -94,6 +94,7 @@ class Work:
     patches: float
     entries: float  # read by patches, until all their pixels are opaque
     staged: float  # of these, splats that reach the patch
+    evaluated: float  # (warp, splat) pairs that a bounding box lets through
     visits: float  # (warp, splat) pairs with a blending weight
     pairs: float  # (pixel, splat) pairs with one
 
@@ -108,7 +109,7 @@ def count(scene: Scene, tiles: int) -> Work:
     offsets, ids = torch.as_tensor(splats.isect_offsets), torch.as_tensor(splats.flatten_ids)
     bounds = torch.cat([offsets, torch.tensor([len(ids)], dtype=offsets.dtype)]).tolist()
     tiles_x = -(-config.width // TILE)
-    total = Work(config.width * config.height, len(ids), PATCHES * len(offsets), 0, 0, 0, 0)
+    total = Work(config.width * config.height, len(ids), PATCHES * len(offsets), 0, 0, 0, 0, 0)
     sample = torch.linspace(0, len(offsets) - 1, min(tiles, len(offsets))).long().tolist()
     scale = len(offsets) / len(sample)
     for tile in sample:
@@ -140,13 +141,16 @@ def _count_patch(means2d: Tensor, conics: Tensor, opacities: Tensor, left: int, 
     det = a * c - b * b
     reach_x, reach_y = (sigma * c / det).sqrt(), (sigma * a / det).sqrt()
     px, py = means2d[:, 0] - left - 0.5, means2d[:, 1] - top - 0.5
-    reaches = (opacities >= 1 / 255) & (px + reach_x >= 0) & (px - reach_x <= width - 1)
-    reaches &= (py + reach_y >= 0) & (py - reach_y <= height - 1)
+    lefts, tops = torch.arange(0, width, 8)[:, None], torch.arange(0, height, 4)[:, None]
+    across = (px + reach_x >= lefts) & (px - reach_x <= lefts + 7)
+    down = (py + reach_y >= tops) & (py - reach_y <= tops + 3)
+    reaches = ((opacities >= 1 / 255) & across & down[:, None])[..., :entries]
     # Warps of 8 x 4 pixels.
     warps = blended.reshape(height // 4, 4, width // 8, 8, -1).any(3).any(1)
     return {
         "entries": float(entries),
-        "staged": float(reaches[:entries].sum()),
+        "staged": float(reaches.any(0).any(0).sum()),
+        "evaluated": float(reaches.sum()),
         "visits": float(warps.sum()),
         "pairs": float(blended.sum()),
     }
@@ -160,18 +164,23 @@ class Kernel:
     steps: tuple[tuple[float, Step], ...]
     bytes: float
 
+    @property
+    def flops(self) -> float:
+        """Float32 operations of all lanes, a multiply-add as two."""
+        return sum(n * step.floats for n, step in self.steps) * 32 * 2
+
 
 def kernels(work: Work, levels: int, atoms: int, active: int, texts: int) -> list[Kernel]:
     """The kernels over counted work; `active` atoms of a patch are used at each level."""
     blocks = levels * work.patches
     listing = (levels * WARPS / 2 * work.entries / BATCH, STAGE)
-    evaluate = (levels * WARPS * work.staged, EVALUATE)
+    evaluate = (levels * work.evaluated, EVALUATE)
     cells = (blocks * WARPS * atoms, CELL)
     rows = sum(active - first for first in range(0, active, 8)) + -(-texts // 8) * active
     code_map = 4.0 * work.pixels * levels * atoms
     # Lists and splats come from the second-level cache; once from memory.
     splats = 28.0 * work.intersections
-    walk = [(WARPS / 2 * work.entries / BATCH, STAGE), (WARPS * work.staged, EVALUATE)]
+    walk = [(WARPS / 2 * work.entries / BATCH, STAGE), (work.evaluated, EVALUATE)]
     return [
         Kernel("RGB (the same walk, 3 channels)", (*walk, (work.visits, Step(8, 4, 1))), splats + 16.0 * work.pixels),
         Kernel("codes", (listing, evaluate, (levels * work.visits, ADD), cells), splats + code_map),
@@ -222,16 +231,15 @@ def main() -> int:
     work = count(Scene(config), given.tiles)
     frame = f"{given.gaussians:,} Gaussians, {given.width}×{given.height}"
     print(f"{frame}: {work.intersections / 1e6:.1f} M intersections with tiles. A level reads")
-    print(
-        f"{work.entries / 1e6:.1f} M list entries and stages {work.staged / 1e6:.1f} M, of which {work.visits / 1e6:.1f} M (warp, splat) and"
-    )
-    print(f"{work.pairs / 1e6:.0f} M (pixel, splat) pairs blend.\n")
+    print(f"{work.entries / 1e6:.1f} M list entries and stages {work.staged / 1e6:.1f} M; warps evaluate these")
+    print(f"{work.evaluated / 1e6:.1f} M times and blend {work.visits / 1e6:.1f} M times, {work.pairs / 1e6:.0f} M")
+    print("(pixel, splat) pairs.\n")
     names = " | ".join(gpu.name for gpu in GPUS)
     print(f"| kernel | threads | shared memory | {names} |")
     print("|---|---:|---:|" + "---:|" * len(GPUS))
     print(*occupancy(config.nonzeros, config.atoms), sep="\n", end="\n\n")
-    print("| kernel | GPU | issue | float32 | shared memory | memory | bound ms | at half the bound: ms | FPS |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    print("| kernel | Gflop | GB | GPU | issue | float32 | shared memory | memory | bound ms | twice that | FPS |")
+    print("|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|")
     rows = kernels(work, config.levels, config.atoms, config.atoms, config.phrases + 4)
     rows.append(kernels(work, config.levels, config.atoms, TRAINED, config.phrases + 4)[-1])
     for kernel in rows:
@@ -239,7 +247,10 @@ def main() -> int:
             bounds = bounds_ms(kernel, gpu)
             bound = max(bounds.values())
             parts = " | ".join(f"{value:.2f}" for value in bounds.values())
-            print(f"| {kernel.name} | {gpu.name} | {parts} | {bound:.2f} | {2 * bound:.2f} | {500 / bound:.0f} |")
+            done = f"{kernel.flops / 1e9:.1f} | {kernel.bytes / 1e9:.2f}"
+            print(
+                f"| {kernel.name} | {done} | {gpu.name} | {parts} | {bound:.2f} | {2 * bound:.2f} | {500 / bound:.0f} |"
+            )
     return 0
 
 

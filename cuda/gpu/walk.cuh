@@ -53,26 +53,29 @@ template <int kPixels>
 struct Staging {
     static constexpr int kBatch = kPixels < 64 ? kPixels : 64;
     static constexpr size_t kBytes =
-        shared_bytes<float4>(kBatch) + shared_bytes<float2>(kBatch) + shared_bytes<int>(kBatch) + shared_bytes<int>(kBatch / 32);
+        shared_bytes<float4>(kBatch) + shared_bytes<float2>(kBatch) +
+                                     2 * shared_bytes<int>(kBatch) + shared_bytes<int>(kBatch / 32);
 
     Shared<float4> ellipse;     // x, y, -a / 2, -b of the conic
     Shared<float2> rest;        // -c / 2, log of the opacity
     Shared<int> gaussian;
+    Shared<unsigned> warps;     // that it reaches
     Shared<int> kept;           // per warp
 
     __device__ __forceinline__ explicit Staging(SharedArena& arena)
         : ellipse(arena.take<float4>(kBatch)),
           rest(arena.take<float2>(kBatch)),
           gaussian(arena.take<int>(kBatch)),
+          warps(arena.take<unsigned>(kBatch)),
           kept(arena.take<int>(kBatch / 32)) {}
 };
 
-// Whether alpha can reach 1/255 anywhere in the patch; false for NaN positions and opacities. On the ellipse
+// For which warps of the patch alpha can reach 1/255, as bits; 0 for NaN positions and opacities. On the ellipse
 // sigma = ln(255 o), |dx|^2 <= 2 sigma c / det and |dy|^2 <= 2 sigma a / det; a little more, because of rounding.
 template <int kPixels>
-__device__ __forceinline__ bool reaches(const Patch<kPixels>& patch, float mean_x, float mean_y, float a, float b, float c,
-                                        float opacity) {
-    if (!(opacity >= kAlphaThreshold)) return false;
+__device__ __forceinline__ unsigned reached_warps(const Patch<kPixels>& patch, float mean_x, float mean_y, float a, float b,
+                                                  float c, float opacity) {
+    if (!(opacity >= kAlphaThreshold)) return 0;
     const float sigma = 2.0f * logf(opacity / kAlphaThreshold) + 1e-3f;
     const float det = a * c - b * b;
     float reach_x = 1e9f, reach_y = 1e9f;
@@ -81,8 +84,13 @@ __device__ __forceinline__ bool reaches(const Patch<kPixels>& patch, float mean_
         reach_y = sqrtf(sigma * a / det) * 1.0001f + 1e-3f;
     }
     const float x = mean_x - (patch.left + 0.5f), y = mean_y - (patch.top + 0.5f);
-    return x + reach_x >= 0 && x - reach_x <= Patch<kPixels>::kWidth - 1 && y + reach_y >= 0 &&
-           y - reach_y <= Patch<kPixels>::kHeight - 1;
+    unsigned warps = 0;
+#pragma unroll
+    for (int warp = 0; warp < kPixels / 32; ++warp) {
+        const int left = Patch<kPixels>::x_of(32 * warp), top = Patch<kPixels>::y_of(32 * warp);
+        if (x + reach_x >= left && x - reach_x <= left + 7 && y + reach_y >= top && y - reach_y <= top + 3) warps |= 1u << warp;
+    }
+    return warps;
 }
 
 // The light that is left for one pixel.
@@ -127,7 +135,7 @@ __device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kP
         float4 ellipse = {};
         float2 rest = {};
         int gaussian = 0, rank = 0;
-        bool keep = false;
+        unsigned warps = 0;
         if (thread < kBatch) {
             if (start + thread < patch.end) {
                 const int64_t splat = s.flatten_ids[start + thread];
@@ -137,9 +145,9 @@ __device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kP
                 rest = make_float2(-0.5f * c, logf(opacity));
                 gaussian = s.gaussian_ids != nullptr ? s.gaussian_ids[splat]
                                                      : static_cast<int>(splat - patch.camera * s.gaussians);
-                keep = reaches(patch, x, y, a, b, c, opacity);
+                warps = reached_warps(patch, x, y, a, b, c, opacity);
             }
-            const unsigned keepers = __ballot_sync(kAllLanes, keep);
+            const unsigned keepers = __ballot_sync(kAllLanes, warps != 0);
             rank = __popc(keepers & ((1u << lane) - 1));
             if (lane == 0) staging.kept[warp] = __popc(keepers);
         }
@@ -149,11 +157,12 @@ __device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kP
             if (w == warp) before = count;
             count += staging.kept[w];
         }
-        if (keep) {
+        if (warps != 0) {
             const int slot = before + rank;
             staging.ellipse[slot] = ellipse;
             staging.rest[slot] = rest;
             staging.gaussian[slot] = gaussian;
+            staging.warps[slot] = warps;
             stage(slot, gaussian);
         }
         __syncthreads();
@@ -166,10 +175,15 @@ __device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kP
 template <int kPixels, class Stage, class Visit>
 __device__ __forceinline__ void walk_splats(const SplatLists& s, const Patch<kPixels>& patch, const Staging<kPixels>& staging,
                                             Ray& ray, Stage&& stage, Visit&& visit) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     walk_batches(s, patch, staging, ray, stage, [&](int count) {
-        for (int slot = 0; slot < count; ++slot) {
-            const float weight = ray.pass(staging.ellipse[slot], staging.rest[slot]);
-            if (__any_sync(kAllLanes, weight > 0.0f)) visit(slot, weight);
+        for (int first = 0; first < count; first += 32) {
+            const bool mine = first + lane < count && (staging.warps[first + lane] >> warp & 1u);
+            for (unsigned todo = __ballot_sync(kAllLanes, mine); todo != 0; todo &= todo - 1) {
+                const int slot = first + __ffs(todo) - 1;
+                const float weight = ray.pass(staging.ellipse[slot], staging.rest[slot]);
+                if (__any_sync(kAllLanes, weight > 0.0f)) visit(slot, weight);
+            }
         }
     });
 }
