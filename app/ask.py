@@ -12,6 +12,7 @@ import encoders
 from app.pictures import write_answer
 from encoders.errors import InputError
 from encoders.files import write_json
+from splat.device import splat_device
 from splat.evaluate import renderer
 from splat.gaussians import save_ply
 from splat.query import DEFAULT_NEGATIVES, QueryResult, query_view, select_gaussians
@@ -59,7 +60,7 @@ def query(run: Path, question: Question, out: Path | None = None) -> dict[str, A
         InputError: the run, the view, the camera or a phrase cannot be used.
     """
     _check(question)
-    trained = Trained.load(run)
+    trained = Trained.load(run, splat_device(question.device))
     cameras = _cameras(trained, question)
     encoder = encoders.create(trained.field.encoder, device=pick_device(question.device))
     answers: list[tuple[Camera, list[QueryResult]]] = [
@@ -97,7 +98,7 @@ def select(
     _check(question)
     if out.suffix.lower() != ".ply":
         raise InputError(f"--out is {out}; give a file name that ends in .ply.")
-    trained = Trained.load(run)
+    trained = Trained.load(run, splat_device(device))
     encoder = encoders.create(trained.field.encoder, device=pick_device(device))
     chosen = select_gaussians(trained.gaussians, trained.field, phrase, encoder, **_options(question))
     found = int(chosen.sum())

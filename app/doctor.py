@@ -1,5 +1,6 @@
 """`dictsplat doctor`: what this machine has, and what follows from it."""
 
+import contextlib
 import importlib
 import os
 import platform
@@ -27,7 +28,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; nothing here raises, a broken part becomes a finding."""
-    return [*_machine(), *_packages(), *_native(), _cuda(), _encoder(), _detector(), *_hub()]
+    return [*_machine(), *_packages(), *_native(), *_cuda(), _encoder(), _detector(), *_hub()]
 
 
 def print_findings(findings: list[Finding], console: Console) -> bool:
@@ -68,13 +69,25 @@ def _native() -> Iterator[Finding]:
             yield Finding(subject, Path(str(module.__file__)).name, "ok")
 
 
-def _cuda() -> Finding:
+def _cuda() -> Iterator[Finding]:
     import torch
 
+    from splat.device import gsplat_cuda, kernel_obstacle
+    from splat.ops import cuda_kernels
+
+    with contextlib.suppress(RuntimeError):
+        yield Finding("GPU kernels", f"built for {cuda_kernels().architectures}", "ok")
     if not torch.cuda.is_available():
-        return Finding("CUDA", "no device that torch can use; everything runs on the CPU", "note")
+        yield Finding("GPU", "none that torch can use; everything runs on the CPU", "note")
+        return
     properties = torch.cuda.get_device_properties(0)
-    return Finding("CUDA", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB", "ok")
+    size, capability = f"{properties.total_memory / 2**30:.0f} GiB", f"{properties.major}.{properties.minor}"
+    yield Finding("GPU", f"{properties.name}, {size}, compute capability {capability}", "ok")
+    obstacle = kernel_obstacle()
+    if obstacle:
+        yield Finding("splatting on the GPU", f"not possible: {obstacle}", "note")
+    found = gsplat_cuda()
+    yield Finding("gsplat's CUDA code", found or "needs a CUDA toolkit; put nvcc on PATH", "ok" if found else "note")
 
 
 def _encoder() -> Finding:

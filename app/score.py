@@ -10,7 +10,7 @@ from splat.pipeline import StageReport
 from splat.run import Run, storage_errors
 from splat.scene import Scene, load_scene
 from splat.score import score_run
-from splat.train_config import TrainConfig, pick_device
+from splat.train_config import TrainConfig
 
 
 def score(run: Run, scene: Scene, device: str, report: Report, labels: Path | None = None) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def evaluate(
         loaded = load_scene(source, config.scale or 1.0, run.scene_cache_path, reports("scene"), with_points=False)
         if loaded.fingerprint != run.record.dataset:
             raise InputError(f"The photos or cameras in {source} are not those that {folder} was trained with.")
-        return score(run, loaded, pick_device(device), reports("score"), labels)
+        return score(run, loaded, device, reports("score"), labels)
 
 
 def _details(run: Run, scene: Scene) -> dict[str, str]:

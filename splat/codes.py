@@ -59,6 +59,11 @@ class Codes:
     indices: torch.Tensor
     weights: torch.Tensor
 
+    def rescale(self, norms: torch.Tensor) -> None:
+        """Let the weights take over what atoms lose in length [levels, L], so that the features stay the same."""
+        levels = torch.arange(len(norms), device=norms.device)
+        self.weights *= norms[levels[:, None], self.indices.long()]
+
 
 @dataclass
 class LanguageField:
@@ -83,6 +88,10 @@ class LanguageField:
     def levels(self) -> int:
         """Number of levels."""
         return self.atoms.shape[0]
+
+    def to(self, device: str | torch.device) -> "LanguageField":
+        """The same field on a device."""
+        return LanguageField(self.atoms.to(device), self.indices.to(device), self.weights.to(device), self.encoder)
 
     def gram(self) -> torch.Tensor:
         """Inner products of the atoms, ``G = A A^T``. [levels, L, L]"""

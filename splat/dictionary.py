@@ -26,7 +26,7 @@ def kmeans_dictionary(
     unused atoms; no code will choose them until a dictionary update gives them a purpose.
 
     Returns:
-        unit-norm atoms. float32 [levels, L, D]
+        unit-norm atoms, on the device of the views. float32 [levels, L, D]
 
     Raises:
         InputError: no view has a region at any level.
@@ -39,8 +39,8 @@ def kmeans_dictionary(
             ids = view.ids[level]
             area = torch.bincount(ids[ids >= 0], minlength=len(view.embeddings))
             present = area > 0
-            gathered[level].append(view.embeddings[present].half())
-            areas[level].append(area[present])
+            gathered[level].append(view.embeddings[present].half().cpu())
+            areas[level].append(area[present].cpu())
         report(index + 1, len(views) + levels, "gathering regions")
     if not any(len(rows) for level in gathered for rows in level):
         raise InputError("No training view has a region; run the features stage with other --regions.")
@@ -53,7 +53,7 @@ def kmeans_dictionary(
             rows, weight = rows[chosen], np.ones(KMEANS_ROWS)
         dictionaries.append(_cluster(rows.float().numpy(), weight, atoms, seed))
         report(len(views) + level + 1, len(views) + levels, "clustering regions")
-    return torch.from_numpy(np.stack(dictionaries))
+    return torch.from_numpy(np.stack(dictionaries)).to(views.device)
 
 
 def _cluster(rows: np.ndarray, weight: np.ndarray, atoms: int, seed: int) -> np.ndarray:
@@ -79,13 +79,14 @@ class DictionaryUpdate:
     worst_errors: torch.Tensor
 
     @classmethod
-    def start(cls, levels: int, atoms: int, dim: int) -> "DictionaryUpdate":
-        """Empty sums."""
+    def start(cls, dictionary: torch.Tensor) -> "DictionaryUpdate":
+        """Empty sums for a dictionary [levels, L, D], on its device."""
+        levels, atoms, _ = dictionary.shape
         return cls(
-            torch.zeros(levels, atoms, atoms, dtype=torch.float64),
-            torch.zeros(levels, atoms, dim, dtype=torch.float64),
-            torch.zeros(levels, atoms, dim),
-            torch.zeros(levels, atoms),
+            dictionary.new_zeros(levels, atoms, atoms, dtype=torch.float64),
+            torch.zeros_like(dictionary, dtype=torch.float64),
+            torch.zeros_like(dictionary),
+            dictionary.new_zeros(levels, atoms),
         )
 
     def add(
@@ -108,12 +109,12 @@ class DictionaryUpdate:
         levels, count, _ = atoms.shape
         usage = self.products.diagonal(dim1=1, dim2=2)
         pull = _RIDGE * usage.mean(1).clamp_min(1e-12)
-        system = self.products + pull[:, None, None] * torch.eye(count, dtype=torch.float64)
+        system = self.products + pull[:, None, None] * torch.eye(count, dtype=torch.float64, device=atoms.device)
         fresh = torch.linalg.solve(system, self.targets + pull[:, None, None] * atoms.double()).float()
         norms = fresh.norm(dim=2)
         for level in range(levels):
             dead = torch.nonzero((usage[level] < 1e-4 * usage[level].mean()) | (norms[level] < 1e-6))[:, 0]
-            spare = _distinct(self.worst[level][self.worst_errors[level] > 0], len(dead))
+            spare = _distinct(self.worst[level][self.worst_errors[level] > 0].cpu(), len(dead)).to(atoms.device)
             fresh[level, dead] = atoms[level, dead]
             fresh[level, dead[: len(spare)]] = spare
             norms[level, dead] = 1.0

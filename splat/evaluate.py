@@ -95,7 +95,7 @@ class _Outcome:
 
 
 def renderer(gaussians: Gaussians) -> Renderer:
-    """A `Renderer` of ``gaussians`` on black."""
+    """A `Renderer` of ``gaussians`` on black, which works on their device."""
 
     def render(camera: Camera) -> np.ndarray:
         viewmats, Ks = stack([camera])

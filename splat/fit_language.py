@@ -80,7 +80,7 @@ def fit_language(
     Geometry stays as it is. All three levels are fitted together, in one splat per view.
 
     Args:
-        gaussians: the scene, N Gaussians.
+        gaussians: the scene, N Gaussians; fitting runs on their device.
         cameras: training cameras, each with features in `store`.
         store: region maps and embeddings per view.
         config: settings; `LanguageConfig()` if left out.
@@ -89,7 +89,7 @@ def fit_language(
             to minutes and starts over.
 
     Returns:
-        field: dictionaries and codes of all N Gaussians.
+        field: dictionaries and codes of all N Gaussians, on their device.
         stats: ``loss`` (mean 1 - cos over pixels and levels), ``losses`` (over time), ``solver``, ``seconds``.
 
     Raises:

@@ -53,7 +53,6 @@ def fit_lift(
         codes: codes of all Gaussians.
         losses: mean ``1 - cos`` over pixels and levels, after the first coding and after each round.
     """
-    levels = atoms.shape[0]
     passes = _Passes(views, 2 + 2 * config.rounds, report)
     sums, mass = _lift_targets(passes, atoms)
     seen = mass > _SEEN
@@ -61,10 +60,10 @@ def fit_lift(
     codes = _code(sums / mass, atoms, config)
     losses = []
     for _ in range(config.rounds):
-        update = DictionaryUpdate.start(*atoms.shape)
+        update = DictionaryUpdate.start(atoms)
         losses.append(_measure(passes, codes, atoms, update))
         atoms, norms = update.solve(atoms)
-        codes.weights *= norms[torch.arange(levels)[:, None], codes.indices.long()]
+        codes.rescale(norms)
         correction = _lift_residuals(passes, codes, atoms).mul_(config.step).div_(mass)
         codes = _code(correction.add_(_correlations(codes, atoms)), atoms, config)
     losses.append(_measure(passes, codes, atoms, None))
@@ -92,11 +91,11 @@ def _lift_targets(passes: _Passes, atoms: torch.Tensor) -> tuple[torch.Tensor, t
     """``sum_p omega_pi A target_p`` [N, levels, L] and ``sum_p omega_pi`` over pixels with a region [N, levels]."""
     levels, count, _ = atoms.shape
     views = passes.views
-    sums = torch.zeros(views.gaussians, levels, count)
-    mass = torch.zeros(views.gaussians, levels)
+    sums = atoms.new_zeros(views.gaussians, levels, count)
+    mass = atoms.new_zeros(views.gaussians, levels)
     for index, view in passes.each("lifting regions"):
         for group in views.level_groups(levels, count):
-            values = torch.zeros(view.ids.shape[1], len(group), count + 1)
+            values = atoms.new_zeros(view.ids.shape[1], len(group), count + 1)
             for slot, level in enumerate(group):
                 # The last channel is one where there is a region; the extra zero row serves id -1.
                 table = torch.nn.functional.pad(view.embeddings @ atoms[level].T, (0, 1), value=1.0)
@@ -112,7 +111,7 @@ def _lift_residuals(passes: _Passes, codes: Codes, atoms: torch.Tensor) -> torch
     """``sum_p omega_pi A (target_p - W_p A)`` over pixels with a region. [N, levels, L]"""
     levels, count, _ = atoms.shape
     views = passes.views
-    sums = torch.zeros(views.gaussians, levels, count)
+    sums = atoms.new_zeros(views.gaussians, levels, count)
     for index, view in passes.each("correcting codes"):
         for group in views.level_groups(levels, count):
             part = slice(group.start, group.stop)
@@ -174,7 +173,7 @@ def _fill_unseen(codes: Codes, seen: torch.Tensor, means: torch.Tensor) -> None:
     for level in range(seen.shape[1]):
         known, unknown = torch.nonzero(seen[:, level])[:, 0], torch.nonzero(~seen[:, level])[:, 0]
         if len(known) and len(unknown):
-            _, nearest = cKDTree(means[known].numpy()).query(means[unknown].numpy())
-            source = known[torch.from_numpy(nearest)]
+            _, nearest = cKDTree(means[known].cpu().numpy()).query(means[unknown].cpu().numpy())
+            source = known[torch.from_numpy(nearest).to(known.device)]
             codes.indices[unknown, level] = codes.indices[source, level]
             codes.weights[unknown, level] = codes.weights[source, level]

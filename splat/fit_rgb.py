@@ -7,7 +7,7 @@ removed. The run can be killed at any time: it continues from its last checkpoin
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,12 @@ def initial_gaussians(points: np.ndarray, colors: np.ndarray, opacity: float) ->
 class _Views:
     """Training photos and cameras at full and half size."""
 
-    def __init__(self, scene: Scene):
+    def __init__(self, scene: Scene, device: str):
         self.scene = scene
+        self.device = device
 
     def __getitem__(self, key: tuple[int, bool]) -> tuple[Tensor, Tensor, Tensor]:
-        """(uint8 photo [H, W, 3], viewmat [1, 4, 4], K [1, 3, 3]) of view ``key[0]``, halved if ``key[1]``."""
+        """(photo [H, W, 3] in 0..1, viewmat [1, 4, 4], K [1, 3, 3]) of view ``key[0]``, halved if ``key[1]``."""
         index, half = key
         camera = self.scene.cameras[index]
         if half:
@@ -76,7 +77,7 @@ class _Views:
         photo = np.array(self.scene.image(index))
         if half:
             photo = np.asarray(cv2.resize(photo, (camera.width, camera.height), interpolation=cv2.INTER_AREA), np.uint8)
-        return torch.from_numpy(photo), *stack([camera])
+        return torch.from_numpy(photo).to(self.device).float() / 255.0, *stack([camera])
 
 
 @dataclass
@@ -88,6 +89,7 @@ class _Fit:
 
     @staticmethod
     def start(gaussians: Gaussians, config: RgbConfig, extent: float) -> "_Fit":
+        gaussians = gaussians.to(config.device)
         values = {
             "means": gaussians.means,
             "scales": gaussians.log_scales,
@@ -116,24 +118,20 @@ class _Fit:
         return Gaussians(p["means"], p["quats"], p["scales"], p["opacities"], torch.cat([p["sh0"], p["shN"]], dim=1))
 
     def render(
-        self, viewmats: Tensor, Ks: Tensor, width: int, height: int, degree: int
+        self, viewmats: Tensor, Ks: Tensor, width: int, height: int, degree: int, packed: bool, absgrad: bool
     ) -> tuple[Tensor, dict[str, Any]]:
         p = self.params
         bases = (degree + 1) ** 2
         sh = torch.cat([p["sh0"], p["shN"][:, : bases - 1]], dim=1) if degree else p["sh0"]
         rgb, _, _, info = rasterize_rgb(
             p["means"], p["quats"], p["scales"].exp(), p["opacities"].sigmoid(), sh, viewmats, Ks, width, height,
-            sh_degree=degree,
+            sh_degree=degree, packed=packed, absgrad=absgrad,
         )  # fmt: skip
         return rgb[0], info
 
 
 def _strategy(config: RgbConfig) -> DefaultStrategy | MCMCStrategy:
     if config.strategy == "mcmc":
-        if config.device == "cpu":
-            raise InputError(
-                "The mcmc strategy needs a CUDA GPU, because gsplat relocates Gaussians there; use the default one."
-            )
         return MCMCStrategy(
             cap_max=config.max_gaussians,
             refine_start_iter=config.refine_start,
@@ -142,6 +140,7 @@ def _strategy(config: RgbConfig) -> DefaultStrategy | MCMCStrategy:
         )
     return DefaultStrategy(
         grow_grad2d=config.grow_grad2d,
+        absgrad=config.absgrad,
         refine_start_iter=config.refine_start,
         refine_stop_iter=config.refine_stop,
         refine_every=config.refine_every,
@@ -166,10 +165,10 @@ def fit_rgb(
         report: told the step, and loss, PSNR of the last views and number of Gaussians.
 
     Returns:
-        The Gaussians, and ``iterations``, ``loss`` and ``train_psnr`` (dB, mean of the last 50 steps).
+        The Gaussians, on the CPU, and ``iterations``, ``loss`` and ``train_psnr`` (dB, mean of the last 50 steps).
 
     Raises:
-        InputError: no training views, too few points, or a strategy this machine cannot run.
+        InputError: no training views, or too few points.
     """
     if not scene.train:
         raise InputError(f"{scene.path} has no training views; give it more photos.")
@@ -183,11 +182,12 @@ def fit_rgb(
         strategy.initialize_state(scene_scale=extent) if config.strategy == "default" else strategy.initialize_state()
     )
     checkpoint = checkpoint_dir / "rgb.safetensors"
-    identity = f"{config!r} {scene.fingerprint} {len(scene.points)}"
+    # Without the device: a run may go on on another one.
+    identity = f"{replace(config, device='cuda')!r} {scene.fingerprint} {len(scene.points)}"
     first_step = load_checkpoint(checkpoint, identity, fit.params, fit.optimizers, state)
 
     decay = (config.lr_means_final / config.lr_means) ** (1.0 / config.iterations)
-    views = _Views(scene)
+    views = _Views(scene, config.device)
     recent: list[tuple[float, float]] = []
     order, order_epoch = scene.train, -1
     saved = time.monotonic()
@@ -195,12 +195,13 @@ def fit_rgb(
         epoch, position = divmod(step, len(scene.train))
         if epoch != order_epoch:
             order, order_epoch = _order(scene.train, epoch, config.seed), epoch
-        photo, viewmats, Ks = views[order[position], step < config.coarse_until]
-        truth = photo.float() / 255.0
+        truth, viewmats, Ks = views[order[position], step < config.coarse_until]
         degree = min(config.sh_degree, step // config.sh_every)
-        image, info = fit.render(viewmats, Ks, photo.shape[1], photo.shape[0], degree)
+        packed = truth.is_cuda and len(fit.params["means"]) >= config.packed_from
+        height, width, _ = truth.shape
+        image, info = fit.render(viewmats, Ks, width, height, degree, packed, config.absgrad)
         loss = photometric_loss(image, truth, config.ssim_weight)
-        _step_strategy(strategy, fit, state, step, info, config, loss.backward)
+        _step_strategy(strategy, fit, state, step, info, config, loss.backward, packed)
         fit.optimizers["means"].param_groups[0]["lr"] = config.lr_means * extent * decay**step
         for optimizer in fit.optimizers.values():
             optimizer.step()
@@ -220,7 +221,7 @@ def fit_rgb(
     stats: dict[str, float | int] = {"iterations": config.iterations}
     if recent:
         stats |= {"loss": float(loss_psnr[0]), "train_psnr": float(loss_psnr[1])}
-    return fit.gaussians(), stats
+    return fit.gaussians().to("cpu"), stats
 
 
 def _step_strategy(
@@ -231,6 +232,7 @@ def _step_strategy(
     info: dict[str, Any],
     config: RgbConfig,
     backward: Callable[[], None],
+    packed: bool,
 ) -> None:
     """The strategy's two callbacks around the backward pass, with the bounds gsplat leaves to the caller."""
     if isinstance(strategy, MCMCStrategy):
@@ -241,7 +243,7 @@ def _step_strategy(
     strategy.grow_grad2d = config.grow_grad2d if len(fit.params["means"]) < config.max_gaussians else math.inf
     strategy.step_pre_backward(fit.params, fit.optimizers, state, step, info)
     backward()
-    strategy.step_post_backward(fit.params, fit.optimizers, state, step, info)
+    strategy.step_post_backward(fit.params, fit.optimizers, state, step, info, packed=packed)
     # gsplat 1.5 writes this condition with a bitwise and, which is never true.
     if config.reset_every and 0 < step < config.refine_stop and step % config.reset_every == 0:
         reset_opa(fit.params, fit.optimizers, state, value=2.0 * strategy.prune_opa)

@@ -61,7 +61,7 @@ def fit_sgd(
     """
     params = torch.nn.ParameterDict({"atoms": atoms.clone(), "logits": _first_logits(views, atoms, config, start)})
     optimizers: dict[str, torch.optim.Optimizer] = {
-        name: torch.optim.Adam([param], lr=config.learning_rate) for name, param in params.items()
+        name: torch.optim.Adam([param], lr=config.learning_rate, fused=True) for name, param in params.items()
     }
     identity = f"{config} {list(atoms.shape)} {views.identity()} {start is not None}"
     step = load_checkpoint(checkpoint, identity, params, optimizers, {}) if checkpoint else 0
@@ -85,9 +85,7 @@ def fit_sgd(
     with torch.no_grad():
         unit = torch.nn.functional.normalize(params["atoms"], dim=2)
         codes = Codes(*sparsify(params["logits"], config.nonzeros))
-        norms = params["atoms"].norm(dim=2)
-        # What the atoms lose in length the weights take over, so that the features stay the same.
-        codes.weights *= norms[torch.arange(len(norms))[:, None], codes.indices.long()]
+        codes.rescale(params["atoms"].norm(dim=2))
     return unit, codes, _tenths(history)
 
 
@@ -119,7 +117,8 @@ def view_loss(
 
 def _first_logits(views: RegionViews, atoms: torch.Tensor, config: SgdConfig, start: Codes | None) -> torch.Tensor:
     generator = torch.Generator().manual_seed(config.seed)
-    logits = 0.01 * torch.randn(views.gaussians, *atoms.shape[:2], generator=generator)
+    # Drawn on the CPU, so that a run starts alike on every device.
+    logits = (0.01 * torch.randn(views.gaussians, *atoms.shape[:2], generator=generator)).to(atoms.device)
     if start is not None:
         used = start.weights.clamp_min(1e-3).log()
         logits += used.amin(2, keepdim=True) - _UNUSED

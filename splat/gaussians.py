@@ -53,15 +53,18 @@ class Gaussians:
         """``means, quats, scales, opacities`` in the order every function of `splat.rasterize` takes them."""
         return self.means, self.quats, self.scales, self.opacities
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are, and so where they are splatted."""
+        return self.means.device
+
+    def to(self, device: str | torch.device) -> "Gaussians":
+        """The same Gaussians on a device."""
+        return Gaussians(*(tensor.to(device) for tensor in vars(self).values()))
+
     def subset(self, which: Tensor) -> "Gaussians":
-        """Those selected by a boolean mask [N] or an index tensor."""
-        return Gaussians(
-            self.means[which],
-            self.quats[which],
-            self.log_scales[which],
-            self.logit_opacities[which],
-            self.sh[which],
-        )
+        """Those selected by a boolean mask [N] or an index tensor, which must be on their device."""
+        return Gaussians(*(tensor[which] for tensor in vars(self).values()))
 
 
 def _columns() -> list[str]:
@@ -72,7 +75,7 @@ def _columns() -> list[str]:
 
 def save_ply(path: Path, gaussians: Gaussians) -> None:
     """Write the binary PLY of the 3DGS authors, which viewers and editors open; atomically."""
-    count = len(gaussians)
+    count, gaussians = len(gaussians), gaussians.to("cpu")
     # f_rest is channel-major: 15 coefficients of red, then green, then blue.
     rest = gaussians.sh[:, 1:].transpose(1, 2).reshape(count, -1)
     parts = [

@@ -14,6 +14,7 @@ import encoders
 from encoders.errors import InputError
 from encoders.files import atomic_path
 from encoders.progress import Report, silent
+from splat.device import splat_device
 from splat.features import FeatureStore, extract_features
 from splat.fit_language import LanguageConfig, fit_language
 from splat.fit_rgb import RgbConfig, fit_rgb
@@ -31,7 +32,7 @@ StageReport = Callable[[str], Report]
 
 
 Scorer = Callable[[Run, Scene, str, Report], dict[str, Any]]
-"""Scores a run on a device and writes `metrics.json`; `splat.score.score_run`, or something around it."""
+"""Scores a run with a ``--device`` and writes `metrics.json`; `splat.score.score_run`, or something around it."""
 
 
 def _silent_stages(_stage: str) -> Report:
@@ -59,7 +60,7 @@ def train(
     with storage_errors(folder), Run.locked(folder) as run:
         training = _Training(run, config, reports)
         training.run_stages()
-        return scorer(run, training.scene, training.device, reports("score"))
+        return scorer(run, training.scene, config.device, reports("score"))
 
 
 class _Training:
@@ -69,7 +70,7 @@ class _Training:
         self.run = run
         self.config = config
         self.reports = reports
-        self.device = pick_device(config.device)
+        self.device = splat_device(config.device)
         self.scale = config.scale or self._recorded_scale() or automatic_scale(config.scene)
         self.language = LanguageConfig(
             atoms=config.atoms, nonzeros=config.nonzeros, solver=config.solver, seed=config.seed
@@ -191,8 +192,9 @@ class _Training:
             extract_features(self.scene, encoder, regions, store, step.report)
 
     def _create_encoders(self) -> tuple[encoders.Encoder, encoders.Regions]:
-        encoder = encoders.create(self.config.encoder, device=self.device)
-        return encoder, encoders.create_regions(self.config.regions, device=self.device)
+        device = pick_device(self.config.device)
+        encoder = encoders.create(self.config.encoder, device=device)
+        return encoder, encoders.create_regions(self.config.regions, device=device)
 
     def _language(self) -> None:
         run = self.run
@@ -211,7 +213,7 @@ class _Training:
             shutil.rmtree(checkpoints, ignore_errors=True)
         with RunningStage(self.run, "language", inputs, self.reports("language")) as step:
             field, stats = fit_language(
-                load_ply(run.gaussians_path),
+                load_ply(run.gaussians_path).to(self.device),
                 [self.scene.cameras[i] for i in self.scene.train],
                 FeatureStore(run.features_path),
                 self.language,

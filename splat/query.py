@@ -70,8 +70,8 @@ def query_view(
     published protocols score. Whether they answer at all is what `QueryResult.confidence` says.
 
     Args:
-        gaussians: the scene, N Gaussians.
-        field: their language field.
+        gaussians: the scene, N Gaussians; the query runs on their device.
+        field: their language field, on the same device.
         camera: any camera, not only one of the training views.
         phrases: what to look for.
         encoder: the one the field was fitted with.
@@ -94,14 +94,15 @@ def query_view(
     for phrase, levels in zip(phrases, maps, strict=True):
         started = time.perf_counter()
         answer = read_out(levels, threshold, level)
+        mask = answer.mask.cpu()
         results.append(
             QueryResult(
                 phrase=phrase,
-                relevancy=answer.smoothed.numpy(),
+                relevancy=answer.smoothed.cpu().numpy(),
                 level=answer.level,
-                mask=answer.mask.numpy(),
+                mask=mask.numpy(),
                 point=answer.point,
-                box=_box(answer.mask, answer.point),
+                box=_box(mask, answer.point),
                 confidence=float(answer.smoothed.max()),
                 seconds=shared + time.perf_counter() - started,
             )
@@ -120,7 +121,7 @@ def relevancy_maps(
     """Relevancy of each phrase at each level and pixel, straight from the splat (arguments: `query_view`).
 
     Returns:
-        0..1, and 0 where nothing was rendered. float32 [P, levels, H, W]
+        0..1, and 0 where nothing was rendered; on the device of the Gaussians. float32 [P, levels, H, W]
     """
     scores = text_scores(gaussians, field, phrases, encoder, negatives)
     viewmats, intrinsics = stack([camera])

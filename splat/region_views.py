@@ -34,7 +34,7 @@ MAX_STRIDE = 4
 class RegionView:
     """What one view says should be seen where.
 
-    Attributes:
+    Attributes (on the device of the Gaussians):
         ids: row of `embeddings` per level and pixel, -1 where there is no region. int64 [levels, H * W]
         embeddings: unit vectors. float32 [R, D]
     """
@@ -47,7 +47,7 @@ class RegionViews:
     """The training views of a scene with their features, and the frozen Gaussians.
 
     Args:
-        gaussians: frozen geometry, N of them.
+        gaussians: frozen geometry, N of them; everything is done on their device.
         cameras: training cameras; every one must have features in `store`, of the camera's own size.
         store: features per view.
         stride: fit to every stride-th pixel of every stride-th row, splatting views that much smaller; None
@@ -83,12 +83,17 @@ class RegionViews:
         """Text that differs when the Gaussians, the views or their features do."""
         digest = hashlib.sha256()
         for tensor in self._geometry:
-            digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
         for camera in self.cameras:
             digest.update(f"{camera.name} {camera.width} {camera.height}".encode())
             digest.update(camera.K.tobytes() + camera.viewmat.tobytes())
-        digest.update(self.view(0).embeddings.numpy().tobytes())
+        digest.update(self.view(0).embeddings.cpu().numpy().tobytes())
         return f"{self.store.encoder} {self.stride} {digest.hexdigest()}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the Gaussians are."""
+        return self.means.device
 
     @property
     def gaussians(self) -> int:
@@ -111,7 +116,8 @@ class RegionViews:
             )
         middle = self.stride // 2
         ids = ids[:, middle :: self.stride, middle :: self.stride][:, : small.height, : small.width]
-        view = _valid_regions(ids.reshape(len(ids), -1).long(), torch.as_tensor(features.embeddings).float())
+        embeddings = torch.as_tensor(features.embeddings).to(self.device)
+        view = _valid_regions(ids.to(self.device).reshape(len(ids), -1).long(), embeddings.float())
         size = 8 * view.ids.numel() + 4 * view.embeddings.numel()
         if size <= self._room:
             self._cache[index] = view
@@ -153,7 +159,7 @@ def _shrunk(camera: Camera, stride: int) -> Camera:
 def _valid_regions(ids: torch.Tensor, embeddings: torch.Tensor) -> RegionView:
     """Unit embeddings again (fp16 rounds them), and no region where an encoder left the vector at zero."""
     if len(embeddings) == 0:
-        return RegionView(torch.full_like(ids, -1), torch.zeros(1, embeddings.shape[1]))
+        return RegionView(torch.full_like(ids, -1), embeddings.new_zeros(1, embeddings.shape[1]))
     norms = embeddings.norm(dim=1)
     ids = torch.where((ids >= 0) & (norms[ids.clamp_min(0)] > 0.5), ids, -1)
     return RegionView(ids, embeddings / norms.clamp_min(1e-6)[:, None])

@@ -73,11 +73,7 @@ def fill_unseen(maps: torch.Tensor) -> torch.Tensor:
 
 def pool(maps: torch.Tensor) -> torch.Tensor:
     """Mean of the pixels inside the picture in the `POOL` x `POOL` window around each. [..., H, W]"""
-    if maps.device.type != "cpu":
-        return _pool_by_torch(maps)
-    sums = _window_sums(maps.detach().numpy(), POOL, np.float32)
-    sums *= (1 / _window_sizes(maps.shape[-2:], POOL)).astype(np.float32)
-    return torch.from_numpy(sums)
+    return _window_sums(maps, POOL).mul_(1 / _window_sizes(maps, POOL))
 
 
 def smooth(maps: torch.Tensor) -> torch.Tensor:
@@ -111,9 +107,8 @@ def vote(chosen: torch.Tensor) -> torch.Tensor:
     Args:
         chosen: bool [..., H, W].
     """
-    sums = _window_sums(chosen.cpu().numpy().astype(np.uint8), VOTE, np.uint8)
-    majority = sums.astype(np.int32) * 2 > _window_sizes(chosen.shape[-2:], VOTE)
-    return torch.from_numpy(majority).to(chosen.device)
+    sums = _window_sums(chosen, VOTE)
+    return sums > (_window_sizes(chosen, VOTE) // 2).to(sums.dtype)
 
 
 def locate(pooled: torch.Tensor) -> tuple[int, int]:
@@ -130,28 +125,29 @@ def bounding_box(selected: torch.Tensor) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _pool_by_torch(maps: torch.Tensor) -> torch.Tensor:
-    """`pool` on any device; the mean over a clipped window is separable, so 2 x 29 adds and not 29 x 29."""
-    flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    for kernel in ((1, POOL), (POOL, 1)):
-        flat = F.avg_pool2d(flat, kernel, 1, (kernel[0] // 2, kernel[1] // 2), count_include_pad=False)
-    return flat.reshape(maps.shape)
-
-
-def _window_sums(maps: np.ndarray, side: int, dtype: type) -> np.ndarray:
-    """Sum over the ``side`` x ``side`` window around each pixel, zeros outside; equally fast for any side."""
-    flat: np.ndarray = np.ascontiguousarray(maps, dtype=dtype).reshape(-1, *maps.shape[-2:])
-    sums = np.empty_like(flat)
-    for image, result in zip(flat, sums, strict=True):
+def _window_sums(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """Sum over the ``side`` x ``side`` window around each pixel, zeros outside; exact for masks. [..., H, W]"""
+    maps = maps.detach()
+    if maps.device.type != "cpu":
+        flat = maps.float().reshape(-1, 1, *maps.shape[-2:])
+        # The window is separable: 2 x 29 additions and not 29 x 29.
+        for kernel in ((1, side), (side, 1)):
+            flat = F.avg_pool2d(flat, kernel, 1, (kernel[0] // 2, kernel[1] // 2), divisor_override=1)
+        return flat.reshape(maps.shape)
+    # OpenCV keeps a running sum, equally fast for any side; a mask's in bytes, which the sums of VOTE fit.
+    images = maps.contiguous().view(-1, *maps.shape[-2:]).numpy()
+    images = images.astype(np.uint8 if images.dtype == bool else np.float32, copy=False)
+    sums = np.empty_like(images)
+    for image, result in zip(images, sums, strict=True):
         cv2.boxFilter(image, -1, (side, side), dst=result, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return sums.reshape(maps.shape)
+    return torch.from_numpy(sums).reshape(maps.shape)
 
 
-def _window_sizes(shape: tuple[int, ...], side: int) -> np.ndarray:
-    """How many pixels of the window around each pixel lie inside a picture of ``shape``. int64 [H, W]"""
+def _window_sizes(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """How many pixels of the window around each pixel lie inside the picture. int64 [H, W]"""
     reach = side // 2
     counts = []
-    for length in shape:
-        at = np.arange(length)
-        counts.append(np.minimum(at + reach, length - 1) - np.maximum(at - reach, 0) + 1)
-    return np.outer(counts[0], counts[1])
+    for length in maps.shape[-2:]:
+        at = torch.arange(length, device=maps.device)
+        counts.append((at + reach).clamp_max(length - 1) - (at - reach).clamp_min(0) + 1)
+    return torch.outer(*counts)

@@ -12,19 +12,23 @@ class RgbConfig:
 
     Attributes:
         iterations: optimisation steps, one view each.
-        strategy: "default" densifies by image-plane gradients (3DGS), "mcmc" relocates (needs CUDA).
+        strategy: "default" densifies by image-plane gradients (3DGS), "mcmc" relocates (needs a GPU).
         sh_degree: spherical-harmonics degree reached, 0..3; raised by one every ``sh_every`` steps.
         refine_start, refine_stop, refine_every: when Gaussians are duplicated, split and pruned.
         reset_every: opacities are reset at this interval while refining; 0 never does.
         grow_grad2d: image-plane gradient (half image widths) above which a Gaussian is refined.
+        absgrad: sum absolute gradients for that (AbsGS, needs a GPU), so that those of two sides of an edge do not
+            cancel; takes a higher ``grow_grad2d``: gsplat's authors give 0.0008.
         max_gaussians: growth stops there, so that memory is bounded whatever the scene.
         coarse_until: images have half the size before this step.
         init_opacity: of the first Gaussians.
         ssim_weight: w in (1 - w) L1 + w (1 - SSIM).
         lr_means: initial learning rate of the means per unit of scene extent; decays to ``lr_means_final``.
         lr_*: Adam learning rates.
+        packed_from: with so many Gaussians or more a GPU keeps intermediate results of the visible ones only.
         seed: decides the order of the views and the placement of split Gaussians.
         checkpoint_seconds: time between checkpoints.
+        device: "cpu" or "cuda".
     """
 
     iterations: int = 30_000
@@ -36,6 +40,7 @@ class RgbConfig:
     refine_every: int = 100
     reset_every: int = 3000
     grow_grad2d: float = 0.0002
+    absgrad: bool = False
     max_gaussians: int = 3_000_000
     coarse_until: int = 0
     init_opacity: float = 0.1
@@ -46,9 +51,21 @@ class RgbConfig:
     lr_quats: float = 1e-3
     lr_opacities: float = 5e-2
     lr_sh: float = 2.5e-3
+    packed_from: int = 1_000_000
     seed: int = 0
     checkpoint_seconds: float = 30.0
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Raises: InputError for what only gsplat's GPU code can do."""
+        if self.device.startswith("cuda"):
+            return
+        if self.strategy == "mcmc":
+            raise InputError(
+                "The mcmc strategy needs a CUDA GPU, because gsplat relocates Gaussians there; use the default one."
+            )
+        if self.absgrad:
+            raise InputError("Absolute gradients need a CUDA GPU, because gsplat sums them there; leave absgrad out.")
 
     @staticmethod
     def preset(name: str, *, seed: int = 0, device: str = "cpu") -> "RgbConfig":

@@ -9,10 +9,12 @@ from encoders.errors import InputError
 from encoders.files import write_json
 from encoders.progress import Report, silent
 from splat.codes import LanguageField
+from splat.device import splat_device
 from splat.evaluate import QueryScore, Renderer, ViewScore, evaluate_language, evaluate_views, renderer
 from splat.gaussians import Gaussians, load_ply
 from splat.run import STAGES, Run, peak_rss_mb
 from splat.scene import Scene
+from splat.train_config import pick_device
 
 
 class Gallery(Protocol):
@@ -28,7 +30,7 @@ class Gallery(Protocol):
 def score_run(
     run: Run,
     scene: Scene,
-    device: str = "cpu",
+    device: str = "auto",
     report: Report = silent,
     labels: Path | None = None,
     gallery: Callable[[Renderer], Gallery] | None = None,
@@ -36,6 +38,7 @@ def score_run(
     """Score what a run has so far and write its `metrics.json`.
 
     Args:
+        device: "auto", "cpu" or "cuda".
         labels: folder of labels (`splat.lerf_labels`); by default the scene's own ``labels``, if it has some.
         gallery: makes a `Gallery` from the function that renders the run.
 
@@ -55,7 +58,7 @@ def score_run(
             seconds[name] = stage.seconds
     metrics: dict[str, Any] = {}
     if run.gaussians_path.is_file():
-        gaussians = load_ply(run.gaussians_path)
+        gaussians = load_ply(run.gaussians_path).to(splat_device(device))
         render = renderer(gaussians)
         pictures = gallery(render) if gallery else None
         metrics["gaussians"] = len(gaussians)
@@ -87,7 +90,7 @@ def _score_language(
         return {}
     if folder is None:
         return {}
-    field = LanguageField.load(run.language_path)
+    field = LanguageField.load(run.language_path).to(gaussians.device)
     watch = pictures.add_query if pictures else None
     try:
         run.check_language()
@@ -102,7 +105,7 @@ def _score_language(
         # The other scores are still right, and whoever trains stage by stage gets here with old codes.
         report(1, 1, f"answers are not scored: {error}")
         return {}
-    encoder = encoders.create(field.encoder, device=device)
+    encoder = encoders.create(field.encoder, device=pick_device(device))
     try:
         return evaluate_language(gaussians, field, scene.cameras, folder, encoder, report, watch)
     except InputError as error:

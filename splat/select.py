@@ -43,7 +43,7 @@ def select_gaussians(
 
     Args:
         gaussians: the scene, N Gaussians.
-        field: their language field.
+        field: their language field, on the same device.
         phrase: what to select.
         encoder: the one the field was fitted with.
         negatives: generic phrases that a phrase must be likelier than.
@@ -52,15 +52,17 @@ def select_gaussians(
         one_object: keep one connected piece; otherwise everything that answers.
 
     Returns:
-        bool [N]; may be empty.
+        bool [N], on the device of the Gaussians; may be empty.
 
     Raises:
         InputError: as `splat.query.query_view`.
     """
     check_level(level, field)
     scores = text_scores(gaussians, field, [phrase], encoder, negatives)
+    device = gaussians.device
     with torch.inference_mode():
-        relevancy = gaussian_relevancy(field, scores, positives=1)[0]
+        relevancy = gaussian_relevancy(field, scores, positives=1)[0].cpu()
+        gaussians = gaussians.to("cpu")  # from here on it is trees and graphs
         weight = _visible_area(gaussians)
         near = _neighbours(gaussians.means.detach())
         means = _mean_of(relevancy, near, weight)
@@ -76,7 +78,7 @@ def select_gaussians(
         inside = voted if bool(voted.any()) else inside
         if one_object and bool(inside.any()):
             inside = _best_piece(gaussians, inside, near, values.masked_fill(~visible, -1.0))
-    return inside
+        return inside.to(device)
 
 
 def gaussian_relevancy(field: LanguageField, scores: torch.Tensor, positives: int) -> torch.Tensor:
@@ -90,7 +92,7 @@ def gaussian_relevancy(field: LanguageField, scores: torch.Tensor, positives: in
         float32 [P, N, levels] in 0..1; 0 where a Gaussian has no code.
     """
     gram = field.gram()
-    result = torch.empty(positives, len(field), field.levels)
+    result = gram.new_empty(positives, len(field), field.levels)
     for begin in range(0, len(field), _CHUNK):
         rows = slice(begin, begin + _CHUNK)
         dense = densify(field.indices[rows], field.weights[rows], field.atoms.shape[1])

@@ -28,7 +28,7 @@ class TrainConfig:
         encoder, regions: names for `encoders.create` and `encoders.create_regions`.
         solver: "lift" (closed form) or "sgd" (the paper's).
         atoms, nonzeros: dictionary size per level, and how many of its atoms a Gaussian uses.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda", see `splat.device` for splatting and `pick_device` for encoders.
         gaussians: a 3DGS PLY trained elsewhere, in this scene's coordinates; replaces the rgb stage.
     """
 
@@ -95,7 +95,7 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def pick_device(name: str) -> str:
-    """Resolve "auto"; raise `InputError` when "cuda" is asked for and there is none."""
+    """The device of encoders for "auto", "cpu" or "cuda"; raises `InputError` when "cuda" is asked for in vain."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

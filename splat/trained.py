@@ -28,8 +28,8 @@ class Trained:
     test_names: list[str]
 
     @classmethod
-    def load(cls, folder: Path) -> "Trained":
-        """Load a run whose stages are all finished.
+    def load(cls, folder: Path, device: str = "cpu") -> "Trained":
+        """Load a run whose stages are all finished, its Gaussians and their codes onto a device.
 
         Raises:
             InputError: not a run folder, not finished, damaged, from a newer version, or its files do not
@@ -47,7 +47,7 @@ class Trained:
                 f"bring them together with: dictsplat train --out {folder} --resume"
             )
         cameras, test_names = load_cameras(run.cameras_path)
-        return cls(run.folder, gaussians, field, cameras, test_names)
+        return cls(run.folder, gaussians.to(device), field.to(device), cameras, test_names)
 
     def camera(self, name: str) -> Camera:
         """The camera called ``name``.

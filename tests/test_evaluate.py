@@ -70,7 +70,6 @@ def test_pooling_is_the_mean_of_the_pixels_inside(shape):
     expected = [window_mean(image, 29) for image in maps.reshape(-1, *shape[-2:]).numpy()]
     pooled = np.reshape(expected, shape)
     np.testing.assert_allclose(relevancy.pool(maps), pooled, atol=1e-6)
-    np.testing.assert_allclose(relevancy._pool_by_torch(maps), pooled, atol=1e-6)
     np.testing.assert_allclose(relevancy.smooth(maps), 0.5 * (maps.numpy() + pooled), atol=1e-6)
 
 

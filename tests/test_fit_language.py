@@ -111,7 +111,7 @@ def test_dictionary_update_is_least_squares_over_pixels() -> None:
     codes = torch.rand(200, ATOMS, generator=generator)
     ids = torch.randint(0, 9, (200,), generator=generator)
     embeddings = torch.nn.functional.normalize(torch.randn(9, DIM, generator=generator), dim=1)
-    update = DictionaryUpdate.start(1, ATOMS, DIM)
+    update = DictionaryUpdate.start(some_atoms()[:1])
     update.add(0, codes[:90], ids[:90], embeddings, some_atoms()[0])
     update.add(0, codes[90:], ids[90:], embeddings, some_atoms()[0])
     atoms, norms = update.solve(some_atoms()[:1])
@@ -129,7 +129,7 @@ def test_unused_atoms_become_the_worst_coded_regions() -> None:
     codes = torch.zeros(50, 4)
     codes[:, 0] = 1.0
     ids = torch.tensor([0] * 20 + [1] * 30)
-    update = DictionaryUpdate.start(1, 4, DIM)
+    update = DictionaryUpdate.start(torch.zeros(1, 4, DIM))
     update.add(0, codes, ids, embeddings, atoms[0])
     fresh, _ = update.solve(atoms)
     similarities = fresh[0, 1:] @ embeddings[1]
