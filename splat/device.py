@@ -9,6 +9,7 @@ import torch
 
 from encoders.errors import InputError
 from splat.ops import cuda_kernels
+from splat.train_config import DEVICES
 
 REBUILD = "install dictsplat again with nvcc on PATH"
 
@@ -16,21 +17,24 @@ _log = logging.getLogger(__name__)
 
 
 def splat_device(name: str) -> str:
-    """The device that Gaussians go to for ``--device`` auto, cpu or cuda.
+    """The device that Gaussians go to for ``--device`` auto, cpu, cuda or cuda:N.
 
     "auto" is the GPU where it can be used; where there is one that cannot, a note says what to do about it. Encoders
     need less than splatting and choose by `splat.train_config.pick_device`.
 
     Raises:
-        InputError: "cuda" was asked for and cannot be used.
+        InputError: no such device, or "cuda" was asked for and cannot be used.
     """
-    if name == "cpu":
+    kind = name.partition(":")[0]
+    if kind not in DEVICES:
+        raise InputError(f"--device is {name!r}; give one of {', '.join(DEVICES)}.")
+    if kind == "cpu":
         return "cpu"
     obstacle = gpu_obstacle()
     if not obstacle:
-        return "cuda"
-    if name != "auto":
-        raise InputError(f"--device cuda was asked for, but {obstacle}; or use --device cpu.")
+        return "cuda" if kind == "auto" else name
+    if kind == "cuda":
+        raise InputError(f"--device {name} was asked for, but {obstacle}; or use --device cpu.")
     if torch.cuda.is_available():
         _say_once(f"Splatting on the CPU: {obstacle}.")
     return "cpu"
@@ -52,7 +56,8 @@ def gpu_obstacle() -> str:
     try:
         from gsplat.cuda._backend import _C
     except Exception as error:  # whatever stops a compiler
-        return f"gsplat's CUDA code cannot be compiled ({str(error).splitlines()[0]}); see gsplat's installation notes"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"gsplat's CUDA code cannot be compiled ({reason}); see gsplat's installation notes"
     return "" if _C is not None else "gsplat could not load its CUDA code; see gsplat's installation notes"
 
 

@@ -99,27 +99,31 @@ def _moved(tensor: Tensor, *where: Any, **kwargs: Any) -> Tensor:
 
 def run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Do an operator on the CPU and say that the result is where a GPU would have it."""
-    tensors = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, Tensor)]
+    leaves = tree_flatten((args, kwargs))[0]
+    tensors = [each for each in leaves if isinstance(each, Tensor)]
     there = [each for each in tensors if isinstance(each, OnCuda)]
     here = [each for each in tensors if not isinstance(each, OnCuda) and each.dim()]
     if there and here and function not in MAY_MIX:
         raise RuntimeError(f"{function} was given tensors on cuda:0 and on the CPU")
-    cuda = bool(there)
-    if kwargs.get("device") is not None:
-        cuda = torch.device(kwargs["device"]).type == "cuda" or (cuda and function in LIKE_SELF)
-        kwargs = kwargs | {"device": torch.device("cpu")}
+    devices = [each for each in leaves if isinstance(each, torch.device)]
+    like_self = there and function in LIKE_SELF
+    cuda = bool(there) if like_self or not devices else devices[0].type == "cuda"
     originals = {id(each.inner): each for each in there}
 
-    def inner(value: OnCuda) -> Tensor:
-        return value.inner
+    def on_cpu(value: Any) -> Any:
+        return value.inner if isinstance(value, OnCuda) else torch.device("cpu")
 
     def placed(value: Tensor) -> Tensor:
         if id(value) in originals:
             return originals[id(value)]  # done in place
-        return OnCuda(value) if cuda and function is not aten.copy_.default else value
+        if not cuda or function is aten.copy_.default:
+            return value
+        # In inference mode, views of tensors made outside must be tensors like those.
+        with torch.inference_mode(False):
+            return OnCuda(value)
 
-    result = function(*tree_map_only(OnCuda, inner, args), **tree_map_only(OnCuda, inner, kwargs))
-    return tree_map_only(Tensor, placed, result)
+    args, kwargs = tree_map_only((OnCuda, torch.device), on_cpu, (args, kwargs))
+    return tree_map_only(Tensor, placed, function(*args, **kwargs))
 
 
 @contextmanager
@@ -140,10 +144,11 @@ def pretend_cuda() -> Iterator[None]:
         kernels = SimpleNamespace(architectures="80-real 90-real 90-virtual")
         stack.enter_context(mock.patch("splat.device.cuda_kernels", return_value=kernels))
         stack.enter_context(mock.patch("splat.device.gsplat_cuda", return_value="built"))
+        # Modules that are moved get new parameters: the old ones' memory cannot become a pretended one's.
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, False)
         gpu_obstacle.cache_clear()
         stack.callback(gpu_obstacle.cache_clear)
-        # In inference mode, views of tensors made outside cannot be wrapped.
-        stack.enter_context(mock.patch("torch.inference_mode", torch.no_grad))
         stack.enter_context(gsplat_stand_in.installed())
         stack.enter_context(_Mode())
         yield

@@ -1,4 +1,8 @@
-"""Everything that runs on a GPU, run on one that is not there (`pretend_cuda`), against the same on the CPU."""
+"""Everything that runs on a GPU, run on one that is not there (`pretend_cuda`), against the same on the CPU.
+
+tests/test_gpu.py runs the tests that take the fixture ``cuda`` again, on a real one. Tolerances are for that: in single
+precision a pixel at the rim of a Gaussian may fall to either side of alpha = 1/255.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,10 +19,12 @@ import test_fit_rgb
 import test_query
 import torch
 from gsplat.cuda._torch_impl import _isect_tiles
-from pretend_cuda import OnCuda, pretend_cuda
+from pretend_cuda import pretend_cuda
 from torch import Tensor
 
 from app import ask
+from app.bench_clock import no_lap
+from app.bench_scene import BenchConfig, Scene
 from app.score import evaluate, score
 from encoders.errors import InputError
 from encoders.progress import silent
@@ -32,7 +38,7 @@ from splat.photometric import photometric_loss
 from splat.pipeline import train
 from splat.query import query_view
 from splat.rgb_config import RgbConfig
-from splat.scene.scene import Scene
+from splat.scene.scene import Scene as Photos
 from splat.select import select_gaussians
 from splat.train_config import TrainConfig
 
@@ -92,9 +98,9 @@ class Case:
         return list(rasterize.rasterize_relevancy(*self.geometry, *query, *self.view))
 
 
-def agree(ours: list[Tensor], truth: list[Tensor], tolerance: float = 1e-4) -> None:
+def agree(ours: list[Tensor], truth: list[Tensor], tolerance: float = 1e-3) -> None:
     for found, expected in zip(ours, truth, strict=True):
-        assert isinstance(found, OnCuda)
+        assert found.device.type == "cuda"
         found, expected = found.detach().cpu(), expected.detach()
         assert found.shape == expected.shape
         assert float(expected.norm()) > 0
@@ -107,9 +113,9 @@ def agree(ours: list[Tensor], truth: list[Tensor], tolerance: float = 1e-4) -> N
 def test_mixing_devices_is_an_error(cuda: None) -> None:
     there, here = torch.ones(3, device="cuda"), torch.ones(3)
     assert there.device.type == "cuda"
-    with pytest.raises(RuntimeError, match="on cuda:0 and on the CPU"):
+    with pytest.raises(RuntimeError, match="cuda:0"):
         there + here
-    with pytest.raises(TypeError, match="handed to numpy"):
+    with pytest.raises(TypeError, match="cuda:0"):
         there.numpy()
     with pytest.raises(TypeError, match="incompatible function arguments"):
         _native.photometric(there, there, 1, 1, 3, 0.2, there)
@@ -161,7 +167,7 @@ def test_absolute_gradients_are_sums_over_pixels_of_absolute_values(cuda: None, 
     info["means2d"].retain_grad()
     image.sum().backward()
     plain, absolute = info["means2d"].grad.cpu().abs(), info["means2d"].absgrad.cpu()
-    assert bool((absolute >= plain - 1e-5).all())
+    assert bool((absolute >= plain - 1e-4 * plain.max()).all())
     assert float(absolute.sum()) > 1.2 * float(plain.sum())
     assert (info["gaussian_ids"] is None) != packed
 
@@ -199,7 +205,7 @@ def test_photometric_loss(cuda: None, weight: float) -> None:
 SHORT = replace(test_fit_rgb.CONFIG, iterations=4, coarse_until=2, refine_start=1000)
 
 
-def test_first_steps_of_a_fit_are_those_of_the_cpu(cuda: None, scene: Scene, tmp_path: Path) -> None:
+def test_first_steps_of_a_fit_are_those_of_the_cpu(cuda: None, scene: Photos, tmp_path: Path) -> None:
     expected, _ = fit_rgb(scene, SHORT, tmp_path / "cpu")
     found, stats = fit_rgb(scene, replace(SHORT, device="cuda"), tmp_path / "cuda")
     assert stats["iterations"] == 4
@@ -217,7 +223,7 @@ def test_first_steps_of_a_fit_are_those_of_the_cpu(cuda: None, scene: Scene, tmp
 )
 def test_gaussians_are_added_and_a_stopped_fit_goes_on(
     cuda: None,
-    scene: Scene,
+    scene: Photos,
     tmp_path: Path,
     options: dict[str, object],
 ) -> None:
@@ -244,12 +250,13 @@ def test_gaussians_are_added_and_a_stopped_fit_goes_on(
 
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_lift_solver(cuda: None, tmp_path: Path, rounds: int) -> None:
-    results = []
+    results, start = [], test_fit_language.some_atoms()
     for device in ("cpu", "cuda"):
         views = test_fit_language.make_views(tmp_path / device, gaussians=test_fit_language.make_gaussians().to(device))
-        atoms = kmeans_dictionary(views, LEVELS, 12)
-        assert atoms.device.type == device
-        results.append(fit_lift(views, atoms, LiftConfig(nonzeros=3, rounds=rounds)))
+        clustered = kmeans_dictionary(views, LEVELS, 12)
+        assert clustered.device.type == device
+        start = start if device == "cuda" else clustered
+        results.append(fit_lift(views, start.to(device), LiftConfig(nonzeros=3, rounds=rounds)))
     (atoms, codes, losses), (its_atoms, its_codes, its_losses) = results
     assert its_losses[0] == pytest.approx(losses[0], rel=1e-4)
     if rounds == 0:
@@ -288,9 +295,12 @@ def test_queries_and_selections(cuda: None) -> None:
         query_view(*there, camera, ["cat", "dog"], encoder),
         strict=True,
     ):
-        assert (found.level, found.point, found.box) == (expected.level, expected.point, expected.box)
-        np.testing.assert_array_equal(found.mask, expected.mask)
-        np.testing.assert_allclose(found.relevancy, expected.relevancy, atol=1e-5)
+        assert found.level == expected.level
+        assert found.box is not None
+        assert expected.box is not None
+        np.testing.assert_allclose((*found.point, *found.box), (*expected.point, *expected.box), atol=2)
+        assert (found.mask != expected.mask).mean() < 1e-3
+        assert np.abs(found.relevancy - expected.relevancy).mean() < 1e-4
     expected = select_gaussians(gaussians, field, "cat", encoder)
     assert 0 < int(expected.sum()) < len(gaussians)
     chosen = select_gaussians(*there, "cat", encoder)
@@ -301,7 +311,7 @@ def test_queries_and_selections(cuda: None) -> None:
 def test_windows_of_the_read_out(cuda: None) -> None:
     maps = torch.rand(2, 3, 33, 61, generator=torch.Generator().manual_seed(1))
     agree([relevancy.pool(maps.to("cuda")), relevancy.smooth(maps.to("cuda"))],
-          [relevancy.pool(maps), relevancy.smooth(maps)], 1e-6)  # fmt: skip
+          [relevancy.pool(maps), relevancy.smooth(maps)], 1e-5)  # fmt: skip
     chosen = maps > 0.5
     assert torch.equal(relevancy.vote(chosen.to("cuda")).cpu(), relevancy.vote(chosen))
 
@@ -312,6 +322,18 @@ def test_files_are_written_from_any_device(cuda: None, tmp_path: Path) -> None:
     assert torch.equal(load_ply(tmp_path / "a.ply").means, gaussians.means)
     field.to("cuda").save(tmp_path / "language.safetensors")
     assert torch.equal(field.load(tmp_path / "language.safetensors").indices, field.indices)
+
+
+# --- the speed table -----------------------------------------------------------------------------
+
+
+def test_frames_of_the_speed_table(cuda: None) -> None:
+    config = BenchConfig(gaussians=300, width=50, height=35, dim=48, phrases=2)
+    ours, truth = Scene(replace(config, device="cuda")), Scene(config)
+    for name in ("rgb", "codes", "query", "langsplat", "materialised"):
+        agree([getattr(ours, name)()], [getattr(truth, name)()])
+    agree([ours.dense(48)(no_lap)], [truth.dense(48)(no_lap)])
+    ours.rgb_training_step()
 
 
 # --- the whole program ---------------------------------------------------------------------------

@@ -38,7 +38,9 @@ def test_which_gpus_the_kernels_run_on(architectures: str, capability: tuple[int
 
 def test_a_machine_that_has_everything() -> None:
     with pretend_cuda():
-        assert [splat_device(name) for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+        assert [splat_device(name) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
+        with pytest.raises(InputError, match="--device is 'tpu'; give one of auto, cpu, cuda"):
+            splat_device("tpu")
 
 
 def test_a_machine_without_a_gpu(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

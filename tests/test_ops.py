@@ -193,3 +193,17 @@ def test_launches_hand_the_kernels_what_they_take(emulated_kernels: None, case: 
         for ours, truth in zip(launched, expected, strict=True):
             assert ours.shape == truth.shape
             assert relative(ours, truth.double()) < 1e-4
+
+
+def test_on_a_gpu_an_index_beyond_the_dictionary_counts_as_no_code(emulated_kernels: None, case: Case) -> None:
+    inside = case.indices < 11
+    found, _ = ops._codes_cuda(*case.lists, case.indices, case.weights, WIDTH, HEIGHT, 11)
+    expected, _ = ops.codes(*case.lists, case.indices * inside, case.weights * inside, WIDTH, HEIGHT, 11)
+    assert relative(found, expected.double()) < 1e-4
+
+
+def test_on_a_gpu_wrong_arguments_are_refused_in_words(emulated_kernels: None, case: Case) -> None:
+    with pytest.raises(ValueError, match="weights: expected float32"):
+        ops._codes_cuda(*case.lists, case.indices, case.weights.double(), WIDTH, HEIGHT, ATOMS)
+    with pytest.raises(ValueError, match="isect_offsets: expected"):
+        ops._codes_cuda(*case.lists, case.indices, case.weights, WIDTH + 16, HEIGHT, ATOMS)
