@@ -71,6 +71,7 @@ class RegionViews:
         self.cameras = [_shrunk(camera, self.stride) for camera in cameras]
         self.store = store
         self.means = gaussians.means.detach()
+        self._stored = (gaussians.means, gaussians.quats, gaussians.log_scales, gaussians.logit_opacities)
         means, quats, scales, opacities = gaussians.geometry
         self._geometry = means.detach(), quats.detach(), scales.detach(), opacities.detach()
         self._cache: dict[int, RegionView] = {}
@@ -80,14 +81,14 @@ class RegionViews:
         return len(self.cameras)
 
     def identity(self) -> str:
-        """Text that differs when the Gaussians, the views or their features do."""
+        """Text that differs when the Gaussians, the views or their features do, and not from device to device."""
         digest = hashlib.sha256()
-        for tensor in self._geometry:
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        for tensor in self._stored:
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         for camera in self.cameras:
             digest.update(f"{camera.name} {camera.width} {camera.height}".encode())
             digest.update(camera.K.tobytes() + camera.viewmat.tobytes())
-        digest.update(self.view(0).embeddings.cpu().numpy().tobytes())
+        digest.update(self.store.read(self.cameras[0].name).embeddings.tobytes())
         return f"{self.store.encoder} {self.stride} {digest.hexdigest()}"
 
     @property

@@ -28,7 +28,7 @@ from app.bench_scene import BenchConfig, Scene
 from app.score import evaluate, score
 from encoders.errors import InputError
 from encoders.progress import silent
-from splat import _native, rasterize, relevancy
+from splat import _native, rasterize, rasterize_cpu, rasterize_cuda, relevancy
 from splat.dictionary import kmeans_dictionary
 from splat.fit_lift import LiftConfig, fit_lift
 from splat.fit_rgb import fit_rgb
@@ -37,6 +37,7 @@ from splat.gaussians import load_ply, save_ply
 from splat.photometric import photometric_loss
 from splat.pipeline import train
 from splat.query import query_view
+from splat.raster_inputs import plain_inputs
 from splat.rgb_config import RgbConfig
 from splat.scene.scene import Scene as Photos
 from splat.select import select_gaussians
@@ -148,6 +149,18 @@ def test_colours_and_their_gradients(cuda: None, packed: bool) -> None:
 def test_everything_else_that_is_splatted(cuda: None, what: str) -> None:
     on_gpu: Callable[[], list[Tensor]] = getattr(Case("cuda"), what)
     agree(on_gpu(), getattr(Case("cpu"), what)())
+
+
+def test_tile_lists_are_as_short_as_on_the_cpu(cuda: None) -> None:
+    """Radii end where the opacity lets alpha fall below 1/255 on both devices."""
+    counts = []
+    for device, backend in (("cuda", rasterize_cuda), ("cpu", rasterize_cpu)):
+        case = Case(device)
+        splats = backend.Splats(*plain_inputs(*case.geometry, *case.view))
+        counts.append(len(splats.lists[4] if isinstance(splats, rasterize_cuda.Splats) else splats.native.flatten_ids))
+    assert counts[1] > 300
+    # A radius of almost a whole number of pixels may be rounded up on one of them only.
+    assert abs(counts[0] - counts[1]) <= 0.005 * counts[1]
 
 
 def test_nothing_in_view(cuda: None) -> None:

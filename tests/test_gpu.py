@@ -27,13 +27,14 @@ from test_cuda_path import (  # noqa: F401 - collected here again
     test_photometric_loss,
     test_queries_and_selections,
     test_sgd_solver_continues_on_another_device,
+    test_tile_lists_are_as_short_as_on_the_cpu,
     test_windows_of_the_read_out,
 )
 from torch import Tensor
 
 from app.bench import measure
 from app.bench_scene import BenchConfig, Scene
-from splat import ops, rasterize_cpu, rasterize_cuda
+from splat import ops, rasterize_cuda
 from splat.device import gpu_obstacle
 from splat.fit_rgb import fit_rgb
 from splat.image_metrics import psnr
@@ -130,16 +131,6 @@ def test_kernels_give_what_their_cpu_twins_give(
     case = Case(levels, nonzeros, atoms, packed)
     for ours, truth in zip(case.run(name), case.run(name, "cpu"), strict=True):
         close(ours, truth)
-
-
-def test_gsplat_makes_the_lists_that_the_cpu_makes() -> None:
-    """Radii tightened by opacity and all: otherwise codes would differ from device to device."""
-    case = Case()
-    plain = View(case.view.viewmats.cpu(), case.view.Ks.cpu(), WIDTH, HEIGHT)
-    native = rasterize_cpu.Splats(tuple(each.cpu() for each in case.geometry), plain).native
-    ours, theirs = len(native.flatten_ids), len(case.lists[4])
-    assert ours > 5000
-    assert abs(ours - theirs) < 2e-3 * ours  # a radius of almost a whole number of pixels may be rounded up
 
 
 def test_an_index_beyond_the_dictionary_counts_as_no_code() -> None:
