@@ -90,15 +90,14 @@ def projection_ewa_3dgs_fused_bwd(
 ) -> Any:  # fmt: skip
     camera, gaussian = torch.nonzero((radii > 0).all(-1), as_tuple=True)
     upstream = [each[camera, gaussian] for each in (v_means2d, v_depths, v_conics)]
-    parts = _projection_vjp(means, quats, scales, viewmats, Ks, width, height, eps2d, camera, gaussian, upstream)
-    return parts[0], None, parts[1], parts[2], None
+    return _projection_vjp(means, quats, scales, viewmats, Ks, width, height, eps2d, camera, gaussian, upstream)
 
 
 def _projection_vjp(
     means: Tensor, quats: Tensor, scales: Tensor, viewmats: Tensor, Ks: Tensor, width: int, height: int, eps2d: float,
     camera: Tensor, gaussian: Tensor, upstream: list[Tensor],
-) -> list[Tensor]:  # fmt: skip
-    """Gradients [N, ...] from those of the visible pairs of camera and Gaussian."""
+) -> tuple[Tensor, None, Tensor, Tensor, None]:  # fmt: skip
+    """Gradients of what gsplat projects, from those of the visible pairs of camera and Gaussian."""
     total = [torch.zeros_like(each) for each in (means, quats, scales)]
     for c in range(len(viewmats)):
         here = camera == c
@@ -110,7 +109,7 @@ def _projection_vjp(
             gradients = torch.autograd.grad(outputs, leaves, [each[here] for each in upstream])
         for sums, gradient in zip(total, gradients, strict=True):
             sums.index_add_(0, rows, gradient)
-    return total
+    return total[0], None, total[1], total[2], None
 
 
 @_compiled
@@ -135,8 +134,7 @@ def projection_ewa_3dgs_packed_bwd(
 ) -> Any:  # fmt: skip
     assert not sparse
     upstream = [v_means2d, v_depths, v_conics]
-    parts = _projection_vjp(means, quats, scales, viewmats, Ks, width, height, eps2d, camera, gaussian, upstream)
-    return parts[0], None, parts[1], parts[2], None
+    return _projection_vjp(means, quats, scales, viewmats, Ks, width, height, eps2d, camera, gaussian, upstream)
 
 
 @_compiled
@@ -147,7 +145,8 @@ def intersect_tile(
     """As gsplat's `_isect_tiles`, which takes no packed splats and a second for a thousand others."""
     centres, reach = means2d.reshape(-1, 2) / tile_size, radii.reshape(-1, 2) / tile_size
     last = torch.tensor([tiles_x, tiles_y])
-    lows, highs = (torch.minimum(each.long().clamp_min(0), last) for each in _span(centres, reach))
+    span = (centres - reach).floor(), (centres + reach).ceil()
+    lows, highs = (torch.minimum(each.long().clamp_min(0), last) for each in span)
     counts = (highs - lows).prod(1) * (reach > 0).all(1)
     ids = torch.repeat_interleave(torch.arange(len(counts)), counts)
     within = torch.arange(len(ids)) - (counts.cumsum(0) - counts)[ids]
@@ -158,10 +157,6 @@ def intersect_tile(
     keys = (((image << (tiles_x * tiles_y).bit_length()) | tiles) << 32) | bits
     keys, order = torch.sort(keys, stable=True)
     return counts.int().view_as(depths), keys, ids[order].int()
-
-
-def _span(centres: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-    return (centres - reach).floor(), (centres + reach).ceil()
 
 
 @_compiled
