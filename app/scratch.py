@@ -54,13 +54,18 @@ class Scratch:
         atexit.register(self.close)
 
     @contextlib.contextmanager
-    def use(self, key: str) -> Iterator[Path]:
+    def use(self, key: str, new: bool = True) -> Iterator[Path]:
         """The folder of ``key``, which stays while the block runs whatever others do.
 
+        Args:
+            new: make it if there is none.
+
         Raises:
-            InputError: there are too many, and all are in use.
+            InputError: there are too many and all are in use; or there is none and ``new`` is False.
         """
         with self._guard:
+            if not new and key not in self._entries:
+                raise InputError("The files of this session are no longer kept; upload them again.")
             entry = self._entry(key)
             entry.users += 1
         try:

@@ -68,7 +68,7 @@ def check_amount(paths: Sequence[Path], limits: Limits) -> None:
     """
     if len(paths) > limits.files:
         raise InputError(f"{len(paths):,} files are too many; give {limits.files:,} at most.")
-    total = sum(path.stat().st_size for path in paths)
+    total = sum(_bytes(path, path.name) for path in paths)
     if total > limits.total_bytes:
         raise InputError(f"{_size(total)} are too much; give {_size(limits.total_bytes)} at most.")
 
@@ -80,7 +80,7 @@ def check_image(path: Path, limits: Limits, name: str | None = None) -> None:
         name: what its owner calls it; by default the file's own name.
 
     Raises:
-        InputError: the file is empty, too large, not of `FORMATS`, or has too many pixels.
+        InputError: the file is gone, empty, too large, not of `FORMATS`, or has too many pixels.
     """
     with _opened(path, limits, name or path.name):
         pass
@@ -106,7 +106,7 @@ def checked_images(paths: Sequence[Path], limits: Limits) -> list[Path]:
 @contextlib.contextmanager
 def _opened(path: Path, limits: Limits, name: str) -> Iterator[Image.Image]:
     """An image whose header is in order, not yet decoded."""
-    size = path.stat().st_size
+    size = _bytes(path, name)
     if not size:
         raise InputError(f"{name} is empty; upload it again.")
     if size > limits.file_bytes:
@@ -137,7 +137,7 @@ def unpack_zip(path: Path, into: Path, limits: Limits) -> list[Path]:
             folder; or it holds too much. Then there is no folder ``into``.
     """
     name = path.name
-    if path.stat().st_size > limits.total_bytes:
+    if _bytes(path, name) > limits.total_bytes:
         raise InputError(f"{name} is too large; {_size(limits.total_bytes)} are the most.")
     into.mkdir(parents=True)
     try:
@@ -220,6 +220,13 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path, place
         # At most info.file_size bytes: zipfile stops there, whatever else is packed.
         shutil.copyfileobj(source, target, CHUNK)
     return path
+
+
+def _bytes(path: Path, name: str) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise InputError(f"{name} is no longer kept here; upload it again.") from None
 
 
 def _size(size: int) -> str:

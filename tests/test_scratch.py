@@ -30,6 +30,8 @@ def test_a_session_keeps_its_folder_and_others_have_theirs(tmp_path: Path) -> No
     assert scratch.root.stat().st_mode & 0o077 == 0
     scratch.drop("../../etc")
     scratch.drop("nobody")
+    with pytest.raises(InputError, match="upload them again"), scratch.use("../../etc", new=False):
+        pass
     assert folders(scratch) == [second]
     scratch.close()
     assert list(tmp_path.iterdir()) == []

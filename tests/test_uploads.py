@@ -85,6 +85,15 @@ def test_what_is_no_photo_is_refused_by_its_own_name(tmp_path: Path) -> None:
         assert str(tmp_path) not in str(error.value)
 
 
+def test_uploads_that_were_cleared_away_are_asked_for_again(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.jpg"
+    for look in (lambda: checked_images([gone], FEW), lambda: check_image(gone, FEW)):
+        with pytest.raises(InputError, match=r"^gone\.jpg .* upload it again"):
+            look()
+    with pytest.raises(InputError, match=r"^gone\.zip .* upload it again"):
+        unpack_zip(tmp_path / "gone.zip", tmp_path / "in", FEW)
+
+
 def test_drawings_that_pillow_would_start_a_program_for_are_no_photos(tmp_path: Path) -> None:
     """Pillow opens EPS and hands it to Ghostscript."""
     path = tmp_path / "drawing.jpg"
