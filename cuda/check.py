@@ -18,6 +18,8 @@ from pathlib import Path
 GPU = Path(__file__).parent / "gpu"
 BUDGET = GPU / "budget.json"
 ARCHITECTURES = ("80", "86", "89", "90", "120")
+PTX = ("90", "120")
+"""What GPUs between and after these compile for themselves."""
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\d+)'")
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -47,7 +49,7 @@ def compile_report(source: Path, compiler: str) -> str:
         RuntimeError: it does not compile without a warning; the message is the compiler's.
     """
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
-    targets.append(f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}")
+    targets += [f"-gencode=arch=compute_{a},code=compute_{a}" for a in PTX]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [compiler, "-std=c++17", "-O3", "-c", str(source), "-o", f"{folder}/out.o", *targets,
