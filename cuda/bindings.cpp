@@ -137,12 +137,12 @@ static void bind_blending(nb::module_& m) {
             expect(v_depth, "v_depth", s.pixels());
             expect(v_alpha, "v_alpha", s.pixels());
             const int64_t all = s.cameras * s.count;
-            expect(v_splats, "v_splats", all * kBlendGradients);
+            expect(v_splats, "v_splats", all * kBlendSums);
             nb::gil_scoped_release release;
-            std::vector<float> v(s.ids.size() * kBlendGradients, 0.0f);
+            std::vector<float> v(s.ids.size() * kBlendSums, 0.0f);
             kernels().blend_vjp(s.lists(), s.packed.data(), colors.data(), depths.data(), rgb.data(), depth.data(),
                                 alpha.data(), v_rgb.data(), v_depth.data(), v_alpha.data(), v.data());
-            sum_segments(v.data(), s.starts.data(), all, kBlendGradients, v_splats.data());
+            splat_gradients(v.data(), s.starts.data(), s.packed.data(), all, v_splats.data());
         })
         .def("codes", [](const Splats& s, Array<const uint8_t> indices, Floats weights, int levels, int atoms,
                          FloatsOut out, FloatsOut alpha) {

@@ -8,6 +8,8 @@
 
 namespace dictsplat {
 
+constexpr float kLog2E = 1.44269504088896341f;
+
 static Camera camera_of(const Views& views, int c) {
     return make_camera(views.viewmats + 16 * c, views.Ks + 9 * c, views.width, views.height);
 }
@@ -129,17 +131,19 @@ void prepare_splats(const int32_t* radii, const float* means2d, const float* con
                     bool per_camera, int cameras, int64_t count, Splat* splats) {
 #pragma omp parallel for schedule(static)
     for (int64_t at = 0; at < cameras * count; ++at) {
-        Splat s = {means2d[2 * at], means2d[2 * at + 1], conics[3 * at], conics[3 * at + 1], conics[3 * at + 2],
-                   opacities[per_camera ? at : at % count], -1.0f, -1.0f};
-        if ((radii == nullptr || radii[2 * at] > 0) && s.opacity >= kAlphaThreshold) {
+        const float opacity = opacities[per_camera ? at : at % count];
+        const float a = conics[3 * at], b = conics[3 * at + 1], c = conics[3 * at + 2];
+        Splat s = {means2d[2 * at], means2d[2 * at + 1], -0.5f * kLog2E * a, -kLog2E * b, -0.5f * kLog2E * c, 0, -1, -1};
+        if ((radii == nullptr || radii[2 * at] > 0) && opacity >= kAlphaThreshold) {
+            s.log_opacity = std::log2(opacity);
             // Along the ellipse sigma = ln(255 o): |dx|^2 <= 2 sigma c / det, |dy|^2 <= 2 sigma a / det.
             // A little more than that, because rounding may put alpha just above the threshold.
-            const float sigma = 2.0f * std::log(s.opacity / kAlphaThreshold) + 1e-3f;
-            const float det = s.a * s.c - s.b * s.b;
-            s.reach_x = std::sqrt(sigma * s.c / det) * 1.0001f + 1e-3f;
-            s.reach_y = std::sqrt(sigma * s.a / det) * 1.0001f + 1e-3f;
+            const float sigma = 2.0f * std::log(opacity / kAlphaThreshold) + 1e-3f;
+            const float det = a * c - b * b;
+            s.reach_x = std::sqrt(sigma * c / det) * 1.0001f + 1e-3f;
+            s.reach_y = std::sqrt(sigma * a / det) * 1.0001f + 1e-3f;
             // No ellipse, or one so thin that its determinant is lost to rounding: fall back to the tiles' own reach.
-            if (!(s.a > 0 && det > 1e-6f * s.a * s.c)) s.reach_x = s.reach_y = 1e9f;
+            if (!(a > 0 && det > 1e-6f * a * c)) s.reach_x = s.reach_y = 1e9f;
         }
         splats[at] = s;
     }
@@ -152,6 +156,25 @@ void sum_segments(const float* v, const int32_t* starts, int64_t groups, int wid
         std::fill_n(total, width, 0.0f);
         for (int64_t i = starts[j]; i < starts[j + 1]; ++i)
             for (int k = 0; k < width; ++k) total[k] += v[i * width + k];
+    }
+}
+
+void splat_gradients(const float* sums, const int32_t* starts, const Splat* splats, int64_t all, float* out) {
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < all; ++j) {
+        float* v = out + j * kBlendSums;
+        std::fill_n(v, kBlendSums, 0.0f);
+        if (starts[j] == starts[j + 1]) continue;
+        for (int64_t i = starts[j]; i < starts[j + 1]; ++i)
+            for (int k = 0; k < kBlendSums; ++k) v[k] += sums[i * kBlendSums + k];
+        const Splat& s = splats[j];
+        const float a = -2 / kLog2E * s.a, b = -1 / kLog2E * s.b, c = -2 / kLog2E * s.c;
+        const float v_x = a * v[0] + b * v[1], v_y = b * v[0] + c * v[1];
+        v[0] = v_x;
+        v[1] = v_y;
+        v[2] *= 0.5f;
+        v[4] *= 0.5f;
+        v[5] *= -std::exp2(-s.log_opacity);
     }
 }
 

@@ -60,4 +60,8 @@ void prepare_splats(const int32_t* radii, const float* means2d, const float* con
 // out[j, :] = sum of v[starts[j] .. starts[j + 1], :] for j in [0, groups).
 void sum_segments(const float* v, const int32_t* starts, int64_t groups, int width, float* out);
 
+// Gradients [all, 10] in x, y, a, b, c (the conic), opacity, red, green, blue and depth, from blend_vjp's sums per
+// intersection.
+void splat_gradients(const float* sums, const int32_t* starts, const Splat* splats, int64_t all, float* out);
+
 }  // namespace dictsplat

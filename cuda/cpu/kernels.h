@@ -7,10 +7,11 @@
 namespace dictsplat {
 
 // Geometry of a splat as the blending kernels read it: what `prepare_splats` packs per camera and Gaussian.
+// log2(alpha) = a dx^2 + b dx dy + c dy^2 + log_opacity, so the conic is scaled by -log2(e) (and halved).
 struct Splat {
     float x, y;             // pixels
-    float a, b, c;          // conic
-    float opacity;
+    float a, b, c;
+    float log_opacity;      // log2
     float reach_x, reach_y; // half extents of the ellipse where alpha >= 1/255; negative when nowhere
 };
 
@@ -45,7 +46,7 @@ struct Kernels {
                   float* alpha);
     void (*blend_vjp)(const TileLists&, const Splat*, const float* colors, const float* depths, const float* rgb,
                       const float* depth, const float* alpha, const float* v_rgb, const float* v_depth,
-                      const float* v_alpha, float* v_intersections);
+                      const float* v_alpha, float* sums);
     void (*codes)(const TileLists&, const Splat*, const Codes&, float* out, float* alpha);
     void (*codes_vjp)(const TileLists&, const Splat*, const Codes&, const float* v_out, float* v_intersections);
     void (*features)(const TileLists&, const Splat*, int64_t gaussians, const float* features, int channels, float* out,
@@ -55,7 +56,9 @@ struct Kernels {
     void (*relevancy)(const TileLists&, const Splat*, const Codes&, const RelevancyQuery&, float* out, float* alpha);
 };
 
-constexpr int kBlendGradients = 10;     // x, y, a, b, c, opacity, red, green, blue, depth
+// Sums over the pixels of one splat and tile, with v the gradient in sigma = ln(opacity / alpha):
+// v dx, v dy, v dx^2, v dx dy, v dy^2, v, red, green, blue, depth.
+constexpr int kBlendSums = 10;
 
 const Kernels& kernels();               // the best table this processor can run
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "splat_rows.h"
+#include "splat_blocks.h"
 
 namespace dictsplat::DS_ISA {
 
@@ -16,32 +16,30 @@ static void lift(const TileLists& lists, const Splat* splats, int64_t gaussians,
                  float* sums, float* mass) {
     const int wanted = std::max((channels + kMaxGroup - 1) / kMaxGroup, std::min(omp_get_max_threads(), (channels + 31) / 32));
     const int groups = std::max(1, wanted);
-    const int step = ((channels + groups - 1) / groups + kTile - 1) / kTile * kTile;
+    const int step = ((channels + groups - 1) / groups + kWide - 1) / kWide * kWide;
 #pragma omp parallel for schedule(dynamic, 1)
     for (int group = 0; group < groups; ++group) {
         const int start = std::min(group * step, channels), width = std::min(step, channels - start);
         if (width <= 0 && group > 0) continue;
         for (int64_t index = 0; index < tile_count(lists); ++index) {
             const Tile tile = tile_at(lists, index);
-            walk_tile(lists, splats, tile, [&](int64_t, int32_t id, int first, int last, auto&& sample) {
-                alignas(64) float total[kMaxGroup + kTile] = {};
+            walk_tile(lists, splats, tile, ask_nothing, [&](const TileSplat& s, auto&& sample) {
+                alignas(64) float total[kMaxGroup + kWide] = {};
                 float total_mass = 0;
-                for (int row = first; row <= last; ++row) {
-                    const Row weight = sample(row).weight;
-                    if (!any_positive(weight)) continue;
-                    alignas(64) float lane[kTile];
-                    __builtin_memcpy(lane, &weight, sizeof(lane));
-                    const float* pixels = values + pixel_at(lists, tile, row) * channels + start;
-                    for (int column = 0; column < tile.columns; ++column) {
-                        const float w = lane[column];
+                s.for_each_block([&](unsigned block) {
+                    const Wide weight = sample(block).weight;
+                    if (!any_above(weight, 0.0f)) return;
+                    const int first_row = block / kAcross * kEdge, first_column = block % kAcross * kEdge;
+                    for (int lane = 0; lane < kWide; ++lane) {
+                        const float w = weight[lane];
                         if (w == 0.0f) continue;
                         total_mass += w;
-                        const float* pixel = pixels + static_cast<int64_t>(column) * channels;
+                        const float* pixel = values + (pixel_at(lists, tile, first_row + lane / kEdge) + first_column + lane % kEdge) * channels + start;
                         for (int c = 0; c < width; ++c) total[c] += w * pixel[c];
                     }
-                }
+                });
                 if (total_mass == 0.0f) return;
-                const int64_t n = id - tile.camera * gaussians;
+                const int64_t n = s.id - tile.camera * gaussians;
                 float* out = sums + n * channels + start;
                 for (int c = 0; c < width; ++c) out[c] += total[c];
                 if (group == 0) mass[n] += total_mass;

@@ -1,5 +1,5 @@
-// Sixteen floats at a time: one row of a tile. GCC vector extensions, so that the same source
-// becomes AVX2 or AVX-512 code depending on the flags of the translation unit.
+// Sixteen floats at a time: a block of 4 x 4 pixels, or sixteen channels of a pixel. GCC vector extensions, so
+// that the same source becomes AVX2 or AVX-512 code depending on the flags of the translation unit.
 #pragma once
 
 #if defined(__x86_64__)
@@ -12,51 +12,161 @@
 
 namespace dictsplat {
 
-typedef float Row __attribute__((vector_size(kTile * sizeof(float))));
-typedef int32_t RowMask __attribute__((vector_size(kTile * sizeof(int32_t))));
+constexpr int kWide = 16;
+
+typedef float Wide __attribute__((vector_size(kWide * sizeof(float))));
+typedef int32_t WideInt __attribute__((vector_size(kWide * sizeof(int32_t))));     // comparisons give 0 or -1
 
 }  // namespace dictsplat
 
 namespace dictsplat::DS_ISA {
 
-DS_HD Row splat(float value) { return value - Row{}; }
+DS_HD Wide splat(float value) { return value - Wide{}; }
 
-DS_HD Row lanes() { return Row{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
+DS_HD WideInt lanes() { return WideInt{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
 
-// exp(-s) for s >= 0 with a relative error below 2e-7 (degree-6 minimax on the fraction); s beyond 87
-// gives about 1e-38, which every caller discards.
-DS_HD Row exp_negative(Row s) {
+// 2^x for |x| < 126 with a relative error below 2e-7; anything else gives any value. Degree-5 minimax on the
+// distance to the nearest integer.
+DS_HD Wide exp2_small(Wide x) {
     constexpr float kRound = 12582912.0f;    // 1.5 * 2^23: adding it rounds to an integer
-    Row x = s * -1.44269504088896341f;
-    x = x < -126.0f ? splat(-126.0f) : x;
-    const Row shifted = x + kRound;
-    const Row f = x - (shifted - kRound);
-    Row p = f * 1.540353e-4f + 1.33335581e-3f;
-    p = p * f + 9.61812911e-3f;
-    p = p * f + 5.55041087e-2f;
-    p = p * f + 2.40226507e-1f;
-    p = p * f + 6.93147181e-1f;
+    const Wide shifted = x + kRound;
+    const Wide f = x - (shifted - kRound);
+    Wide p = f * 1.32647272e-3f + 9.67151264e-3f;
+    p = p * f + 5.55073374e-2f;
+    p = p * f + 2.40222421e-1f;
+    p = p * f + 6.93146978e-1f;
     p = p * f + 1.0f;
-    const RowMask exponent = ((RowMask)shifted - 0x4B400000) << 23;
-    return (Row)((RowMask)p + exponent);
+    return (Wide)((WideInt)p + ((WideInt)shifted << 23));    // kRound's own bits are shifted out
 }
 
-DS_HD float sum(Row v) {
-    float halves[8];
-    for (int i = 0; i < 8; ++i) halves[i] = v[i] + v[i + 8];
-    return ((halves[0] + halves[4]) + (halves[2] + halves[6])) + ((halves[1] + halves[5]) + (halves[3] + halves[7]));
+// exp(-s) for s >= 0; s beyond 87 gives about 1e-38, which every caller discards.
+DS_HD Wide exp_negative(Wide s) {
+    const Wide x = s * -1.44269504088896341f;
+    return exp2_small(x < -126.0f ? splat(-126.0f) : x);
 }
 
-DS_HD bool any_positive(Row v) {
-    const RowMask m = v > 0.0f;
-    typedef int64_t Wide __attribute__((vector_size(kTile * sizeof(int32_t))));
-    const Wide w = (Wide)m;
+// 1 / x for ordinary x, with a relative error below 2e-7: a division takes as long as all else in a block.
+DS_HD Wide reciprocal(Wide x) {
+#if defined(__AVX512F__)
+    const Wide y = (Wide)_mm512_maskz_rcp14_ps(0xFFFF, (__m512)x);
+#elif defined(__AVX__)
+    __m256 halves[2];
+    __builtin_memcpy(halves, &x, sizeof(x));
+    halves[0] = _mm256_rcp_ps(halves[0]);
+    halves[1] = _mm256_rcp_ps(halves[1]);
+    Wide y;
+    __builtin_memcpy(&y, halves, sizeof(y));
+#else
+    const Wide y = 1.0f / x;
+#endif
+    return y + y * (1.0f - x * y);
+}
+
+DS_HD Wide square_root(Wide x) {
+#if defined(__AVX512F__)
+    return (Wide)_mm512_maskz_sqrt_ps(0xFFFF, (__m512)x);
+#else
+    for (int i = 0; i < kWide; ++i) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
+
+#if defined(__AVX512F__)
+// The lower or higher of two, `b` where either is NaN.
+DS_HD Wide lower(Wide a, Wide b) { return (Wide)_mm512_maskz_min_ps(0xFFFF, (__m512)a, (__m512)b); }
+DS_HD Wide higher(Wide a, Wide b) { return (Wide)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b); }
+DS_HD WideInt floor_to_int(Wide v) { return (WideInt)_mm512_maskz_cvt_roundps_epi32(0xFFFF, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+DS_HD bool any_above(Wide v, float limit) {
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(limit), _CMP_GT_OQ) != 0;
+}
+#else
+DS_HD Wide lower(Wide a, Wide b) { return a < b ? a : b; }
+DS_HD Wide higher(Wide a, Wide b) { return a > b ? a : b; }
+DS_HD WideInt floor_to_int(Wide v) {
+    const WideInt whole = __builtin_convertvector(v, WideInt);
+    return whole + (__builtin_convertvector(whole, Wide) > v);
+}
+DS_HD bool any_above(Wide v, float limit) {
+    const WideInt m = v > limit;
+    typedef int64_t Longs __attribute__((vector_size(kWide * sizeof(int32_t))));
+    const Longs w = (Longs)m;
     return (w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]) != 0;
 }
+#endif
+
+// GCC takes shuffles apart into single lanes where no instruction has their width.
+#if defined(__AVX512F__)
+#define DS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, WideInt{__VA_ARGS__})
+#else
+typedef float Half __attribute__((vector_size(32)));
+typedef int32_t HalfInt __attribute__((vector_size(32)));
+
+struct Halves {
+    Half low, high;
+};
+
+DS_HD Halves halves(Wide v) {
+    Halves h;
+    __builtin_memcpy(&h, &v, sizeof(h));
+    return h;
+}
+
+DS_HD Wide join(Half low, Half high) {
+    const Halves h = {low, high};
+    Wide v;
+    __builtin_memcpy(&v, &h, sizeof(v));
+    return v;
+}
+#endif
+
+// The first `count` of sixteen, 0 in the other lanes.
+DS_HD WideInt load_bytes(const uint8_t* from, int count) {
+#if defined(__AVX512F__)
+    return (WideInt)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1), from));
+#else
+    WideInt v = {};
+    for (int i = 0; i < count; ++i) v[i] = from[i];
+    return v;
+#endif
+}
+
+DS_HD Wide load_floats(const float* from, int count) {
+#if defined(__AVX512F__)
+    return (Wide)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+#else
+    Wide v = {};
+    for (int i = 0; i < count; ++i) v[i] = from[i];
+    return v;
+#endif
+}
+
+// Even lanes: a summed over lanes eight apart; odd lanes: b.
+DS_HD Wide fold(Wide a, Wide b) {
+#if defined(__AVX512F__)
+    return DS_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23) +
+           DS_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+    const Half x = halves(a).low + halves(a).high, y = halves(b).low + halves(b).high;
+    return join(__builtin_shuffle(x, y, HalfInt{0, 8, 1, 9, 2, 10, 3, 11}), __builtin_shuffle(x, y, HalfInt{4, 12, 5, 13, 6, 14, 7, 15}));
+#endif
+}
+
+// Lane i: the sum over all lanes of v[i]; 0 beyond.
+template <int kCount>
+DS_HD Wide lane_sums(const Wide (&v)[kCount]) {
+    static_assert(kCount <= kWide);
+    Wide t[8];
+    for (int i = 0; i < 8; ++i) t[i] = fold(i < kCount ? v[i] : Wide{}, i + 8 < kCount ? v[i + 8] : Wide{});
+    for (int half = 4; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) t[i] = fold(t[i], t[i + half]);
+    return t[0];
+}
+
+DS_HD float sum(Wide v) { return lane_sums({v})[0]; }
 
 // Stores sixteen floats past the caches when dst is aligned: output maps are larger than any cache and are
 // written once, so reading their lines first would double the traffic.
-DS_HD void store_streaming(float* dst, Row v) {
+DS_HD void store_streaming(float* dst, Wide v) {
 #if defined(__AVX512F__)
     if ((reinterpret_cast<uintptr_t>(dst) & 63) == 0) return _mm512_stream_ps(dst, (__m512)v);
 #elif defined(__AVX__)
@@ -71,21 +181,64 @@ DS_HD void store_streaming(float* dst, Row v) {
     __builtin_memcpy(dst, &v, sizeof(v));
 }
 
-// dst[i * stride + j] = src[j][i]: sixteen channel rows to sixteen pixels with sixteen channels each.
-DS_HD void transpose_store(const Row* const src[kTile], float* dst, int64_t stride, int pixels) {
-    Row a[kTile], b[kTile];
-    for (int i = 0; i < kTile; ++i) a[i] = *src[i];
-    // Four rounds of interleaving row i with row i + 8 transpose a 16x16 block.
-    const RowMask low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-    const RowMask high = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    for (int round = 0; round < 4; ++round) {
-        for (int i = 0; i < 8; ++i) {
-            b[2 * i] = __builtin_shuffle(a[i], a[i + 8], low);
-            b[2 * i + 1] = __builtin_shuffle(a[i], a[i + 8], high);
-        }
-        for (int i = 0; i < kTile; ++i) a[i] = b[i];
+// The same four lanes, from `first` on, of four places, side by side. As loads, because one port alone shuffles.
+DS_HD Wide gather_quads(const Wide* a, const Wide* b, const Wide* c, const Wide* d, int first) {
+#if defined(__AVX512F__)
+    auto quad = [&](const Wide* v) { return _mm_load_ps(reinterpret_cast<const float*>(v) + first); };
+    __m512 all = _mm512_zextps128_ps512(quad(a));
+    all = _mm512_mask_broadcast_f32x4(all, 0x00F0, quad(b));
+    all = _mm512_mask_broadcast_f32x4(all, 0x0F00, quad(c));
+    return (Wide)_mm512_mask_broadcast_f32x4(all, 0xF000, quad(d));
+#elif defined(__AVX__)
+    auto quad = [&](const Wide* v) { return _mm_load_ps(reinterpret_cast<const float*>(v) + first); };
+    const __m256 halves[2] = {_mm256_insertf128_ps(_mm256_castps128_ps256(quad(a)), quad(b), 1),
+                              _mm256_insertf128_ps(_mm256_castps128_ps256(quad(c)), quad(d), 1)};
+    Wide all;
+    __builtin_memcpy(&all, halves, sizeof(all));
+    return all;
+#else
+    Wide all;
+    for (int i = 0; i < 4; ++i) all[i] = (*a)[first + i], all[4 + i] = (*b)[first + i], all[8 + i] = (*c)[first + i], all[12 + i] = (*d)[first + i];
+    return all;
+#endif
+}
+
+// Transposes 4 x 4 floats in each quarter of the vectors.
+DS_HD void transpose_quads(const Wide in[4], Wide out[4]) {
+#if defined(__AVX512F__)
+    const Wide a = DS_SHUFFLE(in[0], in[1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+    const Wide b = DS_SHUFFLE(in[0], in[1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    const Wide c = DS_SHUFFLE(in[2], in[3], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+    const Wide d = DS_SHUFFLE(in[2], in[3], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    out[0] = DS_SHUFFLE(a, c, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+    out[1] = DS_SHUFFLE(a, c, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    out[2] = DS_SHUFFLE(b, d, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+    out[3] = DS_SHUFFLE(b, d, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+#else
+    const HalfInt low = {0, 8, 1, 9, 4, 12, 5, 13}, high = {2, 10, 3, 11, 6, 14, 7, 15};
+    const HalfInt even = {0, 1, 8, 9, 4, 5, 12, 13}, odd = {2, 3, 10, 11, 6, 7, 14, 15};
+    Half parts[2][4], done[2][4];
+    for (int i = 0; i < 4; ++i) parts[0][i] = halves(in[i]).low, parts[1][i] = halves(in[i]).high;
+    for (int h = 0; h < 2; ++h) {
+        const Half* const v = parts[h];
+        const Half a = __builtin_shuffle(v[0], v[1], low), b = __builtin_shuffle(v[0], v[1], high);
+        const Half c = __builtin_shuffle(v[2], v[3], low), d = __builtin_shuffle(v[2], v[3], high);
+        done[h][0] = __builtin_shuffle(a, c, even);
+        done[h][1] = __builtin_shuffle(a, c, odd);
+        done[h][2] = __builtin_shuffle(b, d, even);
+        done[h][3] = __builtin_shuffle(b, d, odd);
     }
-    for (int i = 0; i < pixels; ++i) store_streaming(dst + i * stride, a[i]);
+    for (int i = 0; i < 4; ++i) out[i] = join(done[0][i], done[1][i]);
+#endif
+}
+
+// dst[i][j] = src[j][i]: sixteen channels of sixteen pixels each to sixteen pixels of sixteen channels.
+DS_HD void transpose(const Wide* const src[kWide], Wide dst[kWide]) {
+    for (int first = 0; first < kWide; first += 4) {
+        Wide quads[4];
+        for (int i = 0; i < 4; ++i) quads[i] = gather_quads(src[i], src[4 + i], src[8 + i], src[12 + i], first);
+        transpose_quads(quads, dst + first);
+    }
 }
 
 }  // namespace dictsplat::DS_ISA
