@@ -24,6 +24,7 @@ from encoders.progress import Report, silent
 from splat.fit_checkpoint import load_checkpoint, save_checkpoint
 from splat.gaussians import SH_BASES, SH_C0, Gaussians
 from splat.photometric import photometric_loss
+from splat.preview import PREVIEW_SECONDS, write_preview
 from splat.rasterize import rasterize_rgb
 from splat.rgb_config import RgbConfig
 from splat.scene.cameras import stack
@@ -162,6 +163,7 @@ def fit_rgb(
 
     Args:
         checkpoint_dir: where the run leaves checkpoints; an interrupted run with the same settings continues there.
+            Beside them, ``preview.jpg`` shows a view as it is now (`splat.preview`).
         report: told the step, and loss, PSNR of the last views and number of Gaussians.
 
     Returns:
@@ -190,7 +192,7 @@ def fit_rgb(
     views = _Views(scene, config.device)
     recent: list[tuple[float, float]] = []
     order, order_epoch = scene.train, -1
-    saved = time.monotonic()
+    saved, shown = time.monotonic(), -math.inf
     for step in range(first_step, config.iterations):
         epoch, position = divmod(step, len(scene.train))
         if epoch != order_epoch:
@@ -216,6 +218,9 @@ def fit_rgb(
         if time.monotonic() - saved > config.checkpoint_seconds:
             save_checkpoint(checkpoint, identity, step + 1, fit.params, fit.optimizers, state)
             saved = time.monotonic()
+        if time.monotonic() - shown > PREVIEW_SECONDS or step + 1 == config.iterations:
+            write_preview(checkpoint_dir / "preview.jpg", image, truth)
+            shown = time.monotonic()
     save_checkpoint(checkpoint, identity, config.iterations, fit.params, fit.optimizers, state)
     loss_psnr = np.mean(recent, axis=0) if recent else (math.nan, math.nan)
     stats: dict[str, float | int] = {"iterations": config.iterations}
