@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from app.progress_file import ProgressFile
 from encoders.progress import Report
 
 LINE_SECONDS = 15.0
@@ -30,6 +31,7 @@ class StageProgress:
 
     On a terminal bars move on stderr. Elsewhere, in a log, lines go to stdout, so that stderr holds nothing
     but what went wrong; with ``lines=False`` they are left out, for commands whose stdout is the result.
+    A program that started this one may read it all from a file (`app.progress_file`).
     """
 
     def __init__(self, lines: bool = True) -> None:
@@ -49,6 +51,7 @@ class StageProgress:
         self._lines: dict[str, _Lines] = {}
         self._tasks: dict[str, TaskID] = {}
         self._said: set[tuple[str, str]] = set()
+        self._file = ProgressFile.from_environment()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -63,6 +66,17 @@ class StageProgress:
 
     def __call__(self, stage: str) -> Report:
         """The report of one stage; asking twice gives the same bar."""
+        shown, file = self._shown(stage), self._file
+        if file is None:
+            return shown
+
+        def report(done: int, total: int, message: str) -> None:
+            shown(done, total, message)
+            file.report(stage, done, total, message)
+
+        return report
+
+    def _shown(self, stage: str) -> Report:
         if not self._console.is_terminal:
             return self._lines.setdefault(stage, _Lines(self._log, stage))
 
