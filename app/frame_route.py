@@ -1,0 +1,130 @@
+"""The route that the viewport asks for frames: one POST per frame, a JPEG back.
+
+It answers to the token of an open page and to nothing else, and renders in a few threads of its own: however many
+people drag at the same time, no more pictures are in the making than that.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Annotated
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.frames import LARGEST, Frame, Painter, Stale
+from app.visits import Gesture, Stand, Visit, Visits, at_camera, moved
+from encoders.errors import InputError
+
+PATH = "/frame"
+BODY = 4096
+"""Bytes of a request, at most."""
+QUALITY = {True: 80, False: 92}
+"""Of the JPEG, by whether the camera moves."""
+
+_Share = Annotated[float, Field(ge=-4.0, le=4.0, allow_inf_nan=False)]
+
+
+class FrameRequest(BaseModel):
+    """What the viewport sends; see `app.visits.Gesture`.
+
+    Attributes:
+        token: of the page. sequence: grows from request to request.
+        width: of the wanted picture in pixels.
+        moving: whether the picture is soon replaced by another one.
+        reset: go back to where the page's camera was set last, before the gesture.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    token: Annotated[str, Field(min_length=1, max_length=64)]
+    sequence: Annotated[int, Field(ge=0, le=2**53)]
+    width: Annotated[int, Field(ge=16, le=LARGEST)]
+    moving: bool = False
+    reset: bool = False
+    turn: Annotated[list[_Share], Field(min_length=2, max_length=2)] = [0.0, 0.0]
+    pan: Annotated[list[_Share], Field(min_length=2, max_length=2)] = [0.0, 0.0]
+    zoom: Annotated[float, Field(ge=0.01, le=100.0, allow_inf_nan=False)] = 1.0
+    roll: _Share = 0.0
+
+
+def frame_route(visits: Visits, painter: Painter) -> Route:
+    """The route, to be served beside the page.
+
+    Answers 200 with a JPEG and what there is to say about it as JSON in the header ``X-Frame``; 204 if a newer frame
+    was asked for meanwhile; 400 for a request that is not as it should be, and 404 for a token that is not valid.
+    """
+    threads = ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 4), thread_name_prefix="frame")
+
+    async def answer(request: Request) -> Response:
+        try:
+            asked = FrameRequest.model_validate_json(await _body(request))
+        except (ValidationError, ValueError):
+            return JSONResponse({"error": "This is no request for a frame."}, 400)
+        visit = visits.get(asked.token)
+        if visit is None:
+            return JSONResponse({"error": "This page was left alone for too long; reload it."}, 404)
+        stale = visit.announce(asked.sequence)
+        try:
+            stand = _stand(visit, asked)
+            return await asyncio.get_running_loop().run_in_executor(threads, _draw, painter, visit, stand, asked, stale)
+        except Stale:
+            return Response(status_code=204)
+        except InputError as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+    return Route(PATH, answer, methods=["POST"])
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY:
+            raise ValueError("too long")
+    return body
+
+
+def _stand(visit: Visit, asked: FrameRequest) -> Stand:
+    """Move the visitor's camera; a gesture is never lost, even if its frame is not drawn."""
+    turn, pan = (asked.turn[0], asked.turn[1]), (asked.pan[0], asked.pan[1])
+    gesture = Gesture(turn, pan, asked.zoom, asked.roll)
+    if not asked.reset and gesture == Gesture():
+        return visit.stand
+
+    def how(stand: Stand) -> Stand:
+        stand = at_camera(stand, stand.home) if asked.reset else stand
+        return stand if gesture == Gesture() else moved(stand, gesture)
+
+    return visit.change(how)
+
+
+def _draw(painter: Painter, visit: Visit, stand: Stand, asked: FrameRequest, stale: Callable[[], bool]) -> Response:
+    if stale():  # it waited for its turn, and the camera has moved on
+        raise Stale
+    frame = painter.draw(stand, asked.width, asked.moving, stale)
+    if frame.results and not asked.moving:
+        levels = tuple(result.level for result in frame.results)
+        visit.change(lambda now: replace(now, levels=levels) if now.prepared is stand.prepared else now)
+    return Response(jpeg(frame, QUALITY[asked.moving]), media_type="image/jpeg", headers=_headers(frame))
+
+
+def jpeg(frame: Frame, quality: int) -> bytes:
+    """A frame's picture as JPEG."""
+    written, data = cv2.imencode(
+        ".jpg", np.ascontiguousarray(frame.picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    assert written
+    return bytes(data)
+
+
+def _headers(frame: Frame) -> dict[str, str]:
+    # JSON escapes what is not ASCII, so that phrases in any writing fit a header.
+    return {"X-Frame": json.dumps(frame.info), "Cache-Control": "no-store"}

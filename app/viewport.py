@@ -1,0 +1,37 @@
+"""The viewport of the Scene tab: a picture of the scene that is turned with the mouse, the keyboard or fingers.
+
+Its script (`viewport.js`) sends gestures to the frame route (`app.frame_route`) and shows what comes back. While the
+camera moves, frames are small (480 pixels wide, or less where that takes longer than a tenth of a second), one request
+is under way at a time and carries all that happened since the last; once it rests, the full picture is drawn.
+"""
+
+from importlib.resources import files
+from typing import Any
+
+import gradio as gr
+
+from app.visits import Visit
+
+
+def viewport() -> gr.HTML:
+    """The component. Its value is what `shown` gives; its event ``pick`` has the clicked place as shares x, y."""
+    folder = files("app")
+    html, style, script = (
+        folder.joinpath(f"viewport.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    )
+    return gr.HTML(
+        value={},
+        html_template=html,
+        css_template=style,
+        js_on_load=script,
+        elem_id="viewport",
+        label="Scene",
+        apply_default_css=False,
+    )
+
+
+def shown(visit: Visit | None, message: str = "") -> dict[str, Any]:
+    """The viewport's value: the page's token, so that it draws again; or a message instead of a picture."""
+    if visit is None:
+        return {"token": "", "message": message}
+    return {"token": visit.token, "version": next(visit.versions), "message": message}
