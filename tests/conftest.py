@@ -7,6 +7,8 @@ import pytest
 import app  # noqa: F401 - before torch, because it sets up OpenMP
 from splat.scene.demo import write_demo_scene
 
+pytest_plugins = ["browser"]
+
 
 @pytest.fixture(scope="session")
 def tiny_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,0 +1,81 @@
+"""The programs in examples/, run as they are and held against the command line's answers."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import cv2
+import driver
+import numpy as np
+import pytest
+from browser import Site
+from typer.testing import CliRunner
+
+from app.cli import app
+from dictas.procedural import ProceduralClass
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LONGEST = 18
+"""Lines of an example; it is to be taken in at a glance."""
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out.splitlines()
+
+
+def dictsplat(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_examples_are_short_and_say_how_to_run_them() -> None:
+    programs = sorted(EXAMPLES.glob("*.py"))
+    assert len(programs) == 3
+    for program in programs:
+        text = program.read_text()
+        assert f"python examples/{program.name}" in text.splitlines()[0]
+        assert len(text.splitlines()) <= LONGEST
+
+
+def test_ask_a_scene(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    driver.install(monkeypatch.setattr)
+    *views, last = run("ask_a_scene.py", monkeypatch, capsys, str(tiny_run), "red")
+    assert [line.split(":")[0] for line in views] == ["test_000", "test_001"]
+    for line in views:
+        (answer,) = json.loads(dictsplat("query", str(tiny_run), "red", "--view", line.split(":")[0], "--json"))[
+            "results"
+        ]
+        numbers = [float(number) for number in re.findall(r"[\d.]+", line.split(":", 1)[1])]
+        assert numbers == [round(answer["confidence"], 2), *answer["point"], answer["pixels"]]
+    selected = dictsplat("select", str(tiny_run), "red", "--out", str(tiny_run.parent / "red.ply"))
+    assert last.split(" of ")[0].replace(",", "") == selected.split(" of ")[0].replace(",", "")
+
+
+def test_judge_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    product, rng = ProceduralClass("blister", 3), np.random.default_rng(5)
+    for name in ("good/1.png", "good/2.png", "judge/fine.png", "judge/burnt.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        photo, _ = product.sample(rng, (224, 224))
+        if "burnt" in name:
+            cv2.circle(photo, (112, 112), 24, (20, 10, 5), -1)
+        cv2.imwrite(str(tmp_path / name), photo[..., ::-1])
+    folders = [str(tmp_path / name) for name in ("good", "judge", "out")]
+    lines = run("judge_parts.py", monkeypatch, capsys, *folders)
+    assert [line.split(":")[0] for line in lines] == ["burnt.png", "fine.png"]
+    assert "burnt.png: anomalous" in lines[0]
+    peak = np.array([int(number) for number in re.findall(r"\((\d+), (\d+)\)", lines[0])[0]])
+    assert np.linalg.norm(peak - 112) < 32
+    assert (tmp_path / "out" / "results.csv").read_text().count("\n") == 3
+
+
+def test_ask_the_app(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = run("ask_the_app.py", monkeypatch, capsys, site.address, "cat")
+    told = json.loads(dictsplat("query", str(site.painted / "run"), "cat", "--view", "test_000", "--json"))
+    (answer,) = told["results"]
+    told_numbers = [round(answer["confidence"], 3), *answer["point"], answer["pixels"]]
+    assert [float(number) for number in re.findall(r"[\d.]+", line.split("drawn")[0])] == told_numbers
+    assert cv2.imread(line.rsplit(" ", 1)[1]).shape == (answer["height"], answer["width"], 3)
