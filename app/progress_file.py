@@ -6,6 +6,7 @@ The program names the file in the environment variable `VARIABLE`; one line of J
 import json
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,9 +42,12 @@ class ProgressFile:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """The file that the parent process asked for, if it did."""
+        """The file that the parent process asked for, if it did; its SIGTERM then ends this one as Ctrl-C does."""
         name = os.environ.get(VARIABLE)
-        return cls(Path(name)) if name else None
+        if not name:
+            return None
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # COLMAP's handler writes a stack trace
+        return cls(Path(name))
 
     def report(self, stage: str, done: int, total: int, message: str) -> None:
         """Tell how far a stage is; the first and the last of its reports are always written.

@@ -57,7 +57,7 @@ def status_html(job: Job | None, progress: Progress) -> str:
     record = job.record
     given = {"demo": "demo scene", "video": "a video"}.get(record.kind, f"{record.count} photos")
     head = f"<p><b>{html.escape(label(job))}</b>, {given}, preset {html.escape(record.preset)}</p>"
-    said = "It can be chosen in the Scene tab." if job.state == "finished" else job.sentence
+    said = "Ready to be shown in the Scene tab." if job.state == "finished" else job.sentence
     sentence = f"<p>{html.escape(said)}</p>" if said else ""
     known = {stage.name: stage for stage in progress.stages}
     present = progress.stages[-1].name if progress.stages and job.state != "finished" else ""
