@@ -18,7 +18,7 @@ from encoders.errors import InputError
 from encoders.files import atomic_path, write_json
 from encoders.progress import Report, silent
 from splat import _native
-from splat.train_config import pick_device
+from splat.device import splat_device
 
 
 def rows_of(scene: Scene) -> tuple[dict[str, Work], dict[str, str]]:
@@ -120,14 +120,14 @@ def bench(
     """Measure both halves, print the tables, and write the numbers to ``json`` and the table to ``markdown``.
 
     Raises:
-        InputError: ``device`` is not one, or a file is a folder.
+        InputError: ``device`` is not one or cannot be used, or a file is a folder.
         OSError: there is no making a file's folder. Both before anything is measured.
     """
     for file in filter(None, (json, markdown)):
         if file.is_dir():
             raise InputError(f"{file} is a folder; give the name of a file to write.")
         file.parent.mkdir(parents=True, exist_ok=True)
-    result = measure(BenchConfig(device=pick_device(device)), report)
+    result = measure(BenchConfig(device=splat_device(device)), report)
     result["anomaly"] = measure_anomaly(AnomalyBenchConfig(), anomaly_report)
     console = Console()
     print_table(result, console)

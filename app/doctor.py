@@ -72,7 +72,8 @@ def _native() -> Iterator[Finding]:
 def _cuda() -> Iterator[Finding]:
     import torch
 
-    from splat.device import gsplat_cuda, kernel_obstacle
+    from splat.device import kernel_obstacle
+    from splat.gsplat_build import gsplat_cuda
     from splat.ops import cuda_kernels
 
     with contextlib.suppress(RuntimeError):

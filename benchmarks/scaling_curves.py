@@ -1,6 +1,6 @@
 """How the time of a frame grows: with Gaussians, pixels, nonzeros, atoms and phrases, for us and the ways we replace.
 
-    python benchmarks/scaling_curves.py out/scaling.png [--device auto|cpu|cuda] [--redraw]
+    python benchmarks/scaling_curves.py out/scaling.png [--device auto|cpu|cuda|cuda:N] [--redraw]
 
 One quantity grows at a time, the others stay at those of `dictsplat bench`. Writes a picture, and the numbers beside it
 (the same name with .json). A frame of more than a second is timed once, others are medians of five rounds over all
@@ -28,7 +28,7 @@ from app.bench_scene import BenchConfig, Scene
 from app.progress import StageProgress
 from encoders.files import atomic_path, write_json
 from encoders.progress import Report, silent
-from splat.train_config import pick_device
+from splat.device import splat_device
 
 ROUNDS = 5
 ONCE_MILLISECONDS = 1000.0
@@ -222,7 +222,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="PNG to write")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--redraw", action="store_true", help="draw the numbers beside the picture, measure nothing")
     options = parser.parse_args()
     numbers = options.out.with_suffix(".json")
@@ -230,7 +230,8 @@ def main() -> None:
         result = json.loads(numbers.read_text(encoding="utf-8"))
     else:
         with StageProgress() as reports:
-            result = measure(BenchConfig(dense=(), device=pick_device(options.device)), AXES, report=reports("curves"))
+            config = BenchConfig(dense=(), device=splat_device(options.device))
+            result = measure(config, AXES, report=reports("curves"))
         write_json(numbers, result)
     draw(result, options.out)
 

@@ -33,13 +33,13 @@ def cuda_kernels() -> Any:
     """The module `splat._cuda`.
 
     Raises:
-        RuntimeError: dictsplat was installed without it.
+        RuntimeError: dictsplat was built without it, or it cannot be loaded; the cause says which.
     """
     try:
         return importlib.import_module("splat._cuda")
     except ImportError as error:
         raise RuntimeError(
-            f"The GPU kernels splat._cuda cannot be loaded ({error}); install dictsplat again with nvcc on PATH."
+            f"The GPU kernels of dictsplat cannot be loaded ({error}); `dictsplat doctor` says how to build them."
         ) from error
 
 

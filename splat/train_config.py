@@ -13,7 +13,6 @@ from splat.run import STAGES
 
 PRESETS = ("fast", "default", "paper")
 SOLVERS = ("lift", "sgd")
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class TrainConfig:
         encoder, regions: names for `encoders.create` and `encoders.create_regions`.
         solver: "lift" (closed form) or "sgd" (the paper's).
         atoms, nonzeros: dictionary size per level, and how many of its atoms a Gaussian uses.
-        device: "auto", "cpu" or "cuda", see `splat.device` for splatting and `pick_device` for encoders.
+        device: "auto", "cpu", "cuda" or "cuda:N", see `splat.device` for splatting and `pick_device` for encoders.
         gaussians: a 3DGS PLY trained elsewhere, in this scene's coordinates; replaces the rgb stage.
     """
 
@@ -49,7 +48,7 @@ class TrainConfig:
         """Raise `InputError` for values no training can use (`LanguageConfig` checks its own)."""
         _one_of("--preset", self.preset, PRESETS)
         _one_of("--solver", self.solver, SOLVERS)
-        _one_of("--device", self.device, DEVICES)
+        parse_device(self.device)
         if not self.stages:
             raise InputError(f"--stages is empty; give some of {','.join(STAGES)}.")
         for stage in self.stages:
@@ -94,10 +93,36 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise InputError(f"{option} is {value!r}; give one of {', '.join(allowed)}.")
 
 
-def pick_device(name: str) -> str:
-    """The device of encoders for "auto", "cpu" or "cuda"; raises `InputError` when "cuda" is asked for in vain."""
+def parse_device(name: str) -> torch.device | None:
+    """What ``--device`` asks for: None for "auto", else cpu, cuda or cuda:N.
+
+    Raises:
+        InputError: it is none of these, or there are GPUs and N is not among them.
+    """
     if name == "auto":
+        return None
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    # torch takes large numbers modulo 256.
+    if device is None or str(device) != name or (device.type != "cuda" and name != "cpu"):
+        raise InputError(f"--device is {name!r}; give one of auto, cpu, cuda, cuda:N.")
+    count = torch.cuda.device_count() if device.index is not None else 0
+    if count and device.index >= count:
+        raise InputError(f"--device is {name!r}, but the GPUs here are cuda:0 to cuda:{count - 1}; give one of them.")
+    return device
+
+
+def pick_device(name: str) -> str:
+    """The device of encoders for ``--device`` auto, cpu, cuda or cuda:N.
+
+    Raises:
+        InputError: no such device, or torch sees no GPU and one was asked for.
+    """
+    device = parse_device(name)
+    if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name} was asked for, but torch sees no CUDA device; use --device cpu.")
     return name

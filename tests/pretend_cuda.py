@@ -135,15 +135,17 @@ def pretend_cuda() -> Iterator[None]:
         for name, stand_in in {
             "_lazy_init": lambda: None,
             "is_available": lambda: True,
+            "device_count": lambda: 2,
+            "current_device": lambda: 0,
             "empty_cache": lambda: None,
             "get_rng_state": lambda *_: generator.get_state(),
             "set_rng_state": lambda state, *_: generator.set_state(state),
             "get_device_capability": lambda *_: (9, 0),
         }.items():
             stack.enter_context(mock.patch(f"torch.cuda.{name}", stand_in))
-        kernels = SimpleNamespace(architectures="80-real 90-real 90-virtual")
+        kernels = SimpleNamespace(obstacle=lambda _index: "")
         stack.enter_context(mock.patch("splat.device.cuda_kernels", return_value=kernels))
-        stack.enter_context(mock.patch("splat.device.gsplat_cuda", return_value="built"))
+        stack.enter_context(mock.patch("splat.device.gsplat_obstacle", return_value=""))
         # Modules that are moved get new parameters: the old ones' memory cannot become a pretended one's.
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, False)
