@@ -106,6 +106,7 @@ static Codes codes_of(const Splats& s, const Array<const uint8_t>& indices, cons
     expect(weights, "weights", static_cast<int64_t>(indices.size()));
     if (levels <= 0 || atoms <= 0 || atoms > 256 || per % levels != 0)
         throw std::invalid_argument("indices must be [N, levels, nonzeros] with at most 256 atoms");
+    if (levels * atoms >= 1 << 16) throw std::invalid_argument("levels * atoms must be below 2^16");
     const uint8_t* const values = indices.data();       // hoisted: the accessors hinder vectorisation
     const int64_t size = per * s.count;
     uint8_t highest = 0;
@@ -139,7 +140,8 @@ static void bind_blending(nb::module_& m) {
             const int64_t all = s.cameras * s.count;
             expect(v_splats, "v_splats", all * kBlendSums);
             nb::gil_scoped_release release;
-            std::vector<float> v(s.ids.size() * kBlendSums, 0.0f);
+            Buffer<float> v(s.ids.size() * kBlendSums);
+            fill_zero(v.data(), static_cast<int64_t>(v.size()));
             kernels().blend_vjp(s.lists(), s.packed.data(), colors.data(), depths.data(), rgb.data(), depth.data(),
                                 alpha.data(), v_rgb.data(), v_depth.data(), v_alpha.data(), v.data());
             splat_gradients(v.data(), s.starts.data(), s.packed.data(), all, v_splats.data());
@@ -159,7 +161,8 @@ static void bind_blending(nb::module_& m) {
             const int per = levels * codes.nonzeros;
             expect(v_weights, "v_weights", s.cameras * s.count * per);
             nb::gil_scoped_release release;
-            std::vector<float> v(s.ids.size() * per, 0.0f);
+            Buffer<float> v(s.ids.size() * per);
+            fill_zero(v.data(), static_cast<int64_t>(v.size()));
             kernels().codes_vjp(s.lists(), s.packed.data(), codes, v_out.data(), v.data());
             sum_segments(v.data(), s.starts.data(), s.cameras * s.count, per, v_weights.data());
         })

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <stdexcept>
-#include <vector>
 
 #include "arrays.h"
+#include "buffer.h"
 #include "cpu/geometry.h"
 #include "cpu/kernels.h"
 #include "dictsplat/math.h"
@@ -15,8 +15,8 @@ using namespace dictsplat;
 
 // Projected Gaussians packed for blending, and the tile lists over them, for all cameras of one render.
 struct Splats {
-    std::vector<Splat> packed;
-    std::vector<int32_t> offsets, ids, slots, starts;
+    Buffer<Splat> packed;
+    Buffer<int32_t> offsets, ids, slots, starts;
     int cameras, width, height;
     int64_t count;      // Gaussians
 
@@ -28,12 +28,13 @@ struct Splats {
         expect(depths, "depths", all);
         expect(conics, "conics", all * 3);
         nb::gil_scoped_release release;
-        const int64_t total = count_intersections(radii.data(), means2d.data(), cameras, count, width, height, starts.data());
+        Buffer<TileRange> ranges(all);
+        const int64_t total = count_intersections(radii.data(), means2d.data(), all, width, height, ranges.data(), starts.data());
         if (total > INT32_MAX) throw std::length_error(kTooManyIntersections);
-        ids.resize(total);
-        slots.resize(total);
-        fill_tile_lists(radii.data(), means2d.data(), depths.data(), starts.data(), cameras, count, width, height,
-                        offsets.data(), ids.data(), slots.data());
+        ids = Buffer<int32_t>(total);
+        slots = Buffer<int32_t>(total);
+        fill_tile_lists(ranges.data(), depths.data(), starts.data(), cameras, count, width, height, offsets.data(),
+                        ids.data(), slots.data());
         prepare_splats(radii.data(), means2d.data(), conics.data(), opacities.data(), false, cameras, count, packed.data());
     }
 
@@ -53,8 +54,9 @@ struct Splats {
                                                 width, height);
         if (fault != nullptr) throw std::invalid_argument(fault);
         std::copy_n(isect_offsets.data(), s.offsets.size(), s.offsets.data());
-        s.ids.assign(flatten_ids.data(), flatten_ids.data() + intersections);
-        s.slots.resize(intersections);
+        s.ids = Buffer<int32_t>(intersections);
+        s.slots = Buffer<int32_t>(intersections);
+        std::copy_n(flatten_ids.data(), intersections, s.ids.data());
         number_intersections(s.ids.data(), intersections, all, s.starts.data(), s.slots.data());
         prepare_splats(nullptr, means2d.data(), conics.data(), opacities.data(), true, cameras, gaussians, s.packed.data());
         return s;
@@ -81,10 +83,11 @@ struct Splats {
     Splats(int64_t count_, int cameras_, int width_, int height_)
         : cameras(cameras_), width(width_), height(height_), count(count_) {
         if (cameras <= 0 || width <= 0 || height <= 0) throw std::invalid_argument("cameras, width and height must be positive");
+        if (std::max(width, height) >= 1 << 19) throw std::length_error("images must be smaller than 2^19 pixels across");
         if (count < 0 || count > INT32_MAX / cameras)
             throw std::length_error("more than 2^31 Gaussians over all cameras; render fewer cameras at a time");
-        packed.resize(cameras * count);
-        starts.resize(cameras * count + 1);
-        offsets.resize(static_cast<int64_t>(cameras) * ((width + kTile - 1) / kTile) * ((height + kTile - 1) / kTile));
+        packed = Buffer<Splat>(cameras * count);
+        starts = Buffer<int32_t>(cameras * count + 1);
+        offsets = Buffer<int32_t>(static_cast<size_t>(cameras) * ((width + kTile - 1) / kTile) * ((height + kTile - 1) / kTile));
     }
 };

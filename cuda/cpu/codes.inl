@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <memory>
 #include <new>
 
@@ -34,7 +35,7 @@ class CodeTile {
           stride_((per_splat_ + kWide - 1) / kWide * kWide),
           maps_(allocate<Wide>(static_cast<size_t>(kBlocks) * (channels_ + 1))),
           queues_(allocate<Queue>(kBlocks)),
-          offsets_(allocate<int32_t>(static_cast<size_t>(kQueue) * stride_)),
+          nonzero_channels_(allocate<uint16_t>(static_cast<size_t>(kQueue) * stride_)),
           values_(allocate<float>(static_cast<size_t>(kQueue) * stride_)),
           first_channel_(new int32_t[stride_]) {
         for (int i = 0; i < stride_; ++i) first_channel_[i] = i < per_splat_ ? i / codes.nonzeros * codes.atoms : channels_;
@@ -42,7 +43,7 @@ class CodeTile {
     ~CodeTile() {
         release(maps_);
         release(queues_);
-        release(offsets_);
+        release(nonzero_channels_);
         release(values_);
     }
     CodeTile(const CodeTile&) = delete;
@@ -107,9 +108,9 @@ class CodeTile {
             const int count = per_splat_ - i < kWide ? per_splat_ - i : kWide;
             WideInt channel;
             __builtin_memcpy(&channel, first_channel_.get() + i, sizeof(channel));
-            channel = (channel + load_bytes(indices + i, count)) * static_cast<int>(sizeof(Wide));
+            channel += load_bytes(indices + i, count);
             const Wide value = load_floats(values + i, count);
-            __builtin_memcpy(offsets_ + at + i, &channel, sizeof(channel));
+            store_shorts(nonzero_channels_ + at + i, channel);
             __builtin_memcpy(values_ + at + i, &value, sizeof(value));
         }
     }
@@ -117,30 +118,35 @@ class CodeTile {
     template <class Note, class Consume>
     void flush(bool last, const Tile& tile, Note&& note, Consume&& consume) {
         for (int i = 0; i < decoded_; ++i)
-            for (int k = 0; k < per_splat_; ++k) note(offsets_[i * stride_ + k] / static_cast<int>(sizeof(Wide)));
+            for (int k = 0; k < per_splat_; ++k) note(nonzero_channels_[i * stride_ + k]);
         const bool whole = fresh_ && last;      // nearly always
         for (int block = 0; block < kBlocks; ++block) {
             if (block / kAcross * kEdge >= tile.rows || block % kAcross * kEdge >= tile.columns) continue;
-            Wide* const map = maps_ + (whole ? 0 : static_cast<int64_t>(block) * (channels_ + 1));
+            Wide* const map = maps_ + static_cast<int64_t>(whole ? block % 2 : block) * (channels_ + 1);
             if (fresh_)
                 for (int channel = 0; channel <= channels_; ++channel) map[channel] = Wide{};
-            add(queues_[block], map);
+            add(queues_[block], map, consume);
             if (last) consume(block, static_cast<const Wide*>(map));
         }
         fresh_ = false;
         clear_queues();
     }
 
-    void add(const Queue& queue, Wide* map) {
+    template <class Consume>
+    void add(const Queue& queue, Wide* map, Consume&& consume) {
         for (int i = 0; i < queue.count; ++i) {
             const Wide weight = queue.weight[i];
             const int64_t at = static_cast<int64_t>(queue.code[i]) * stride_;
-            const int32_t* const offset = offsets_ + at;
+            const uint16_t* const channel = nonzero_channels_ + at;
             const float* const value = values_ + at;
-            for (int k = 0; k < per_splat_; k += kUnroll)
+            // Bound by loads: four channels come with one.
+            for (int k = 0; k < per_splat_; k += kUnroll) {
+                uint64_t four;
+                __builtin_memcpy(&four, channel + k, sizeof(four));
 #pragma GCC unroll 4
-                for (int j = k; j < k + kUnroll; ++j)
-                    *reinterpret_cast<Wide*>(reinterpret_cast<char*>(map) + offset[j]) += weight * value[j];
+                for (int j = k; j < k + kUnroll; ++j, four >>= 16) map[four & 0xFFFF] += weight * value[j];
+            }
+            consume.meanwhile();
         }
     }
 
@@ -148,11 +154,79 @@ class CodeTile {
     int channels_, per_splat_, stride_;
     Wide* maps_;                                // [kBlocks][channels + 1]; the first alone when one flush is enough
     Queue* queues_;
-    int32_t* offsets_;                          // [kQueue][stride_], of channels in a map, in bytes
+    uint16_t* nonzero_channels_;                // [kQueue][stride_]
     float* values_;                             // [kQueue][stride_]
     std::unique_ptr<int32_t[]> first_channel_;  // [stride_], of each nonzero's level
     int decoded_ = 0;
     bool fresh_ = true;                         // nothing of this tile has been added up yet
+};
+
+// Writes the maps of one block after the other to memory. Memory takes them more slowly than they are made, so it is
+// fed while the next block is added up.
+class MapWriter {
+  public:
+    MapWriter(const TileLists& lists, int channels, float* out) : lists_(lists), channels_(channels), out_(out) {}
+
+    void begin(const Tile& tile) { tile_ = tile; }
+
+    void operator()(int block, const Wide* map) {
+        finish();
+        map_ = map;
+        next_ = 0;
+        const int row = block / kAcross * kEdge, column = block % kAcross * kEdge;
+        rows_ = std::min(kEdge, tile_.rows - row);
+        columns_ = std::min(kEdge, tile_.columns - column);
+        first_ = out_ + (pixel_at(lists_, tile_, row) + column) * channels_;
+        streams_ = rows_ == kEdge && columns_ == kEdge && channels_ % kWide == 0 && reinterpret_cast<uintptr_t>(out_) % sizeof(Wide) == 0;
+    }
+
+    void meanwhile() {
+        if (next_ < channels_ && (++calls_ & 3) == 0) write();
+    }
+
+    void finish() {
+        while (next_ < channels_) write();
+    }
+
+  private:
+    void write() {
+        const int64_t row_stride = static_cast<int64_t>(lists_.width) * channels_;
+        if (!streams_) {
+            for (int lane = 0; lane < kWide; ++lane)
+                if (lane / kEdge < rows_ && lane % kEdge < columns_)
+                    for (int c = 0; c < channels_; ++c) first_[lane / kEdge * row_stride + lane % kEdge * channels_ + c] = map_[c][lane];
+            next_ = channels_;
+        } else if (channels_ - next_ >= 2 * kWide) {
+            stream<2>(row_stride);
+        } else {
+            stream<1>(row_stride);
+        }
+    }
+
+    // Some cache lines of each pixel: memory takes pairs half as fast again as single ones.
+    template <int kLines>
+    void stream(int64_t row_stride) {
+        const Wide* const from = map_ + next_;
+        for (int row = 0; row < kEdge; ++row) {
+            Wide lines[kLines][kEdge];
+            for (int line = 0; line < kLines; ++line) transpose_row(from + line * kWide, row * kEdge, lines[line]);
+            float* const to = first_ + row * row_stride + next_;
+            for (int column = 0; column < kEdge; ++column)
+                for (int line = 0; line < kLines; ++line) store_streaming(to + column * channels_ + line * kWide, lines[line][column]);
+        }
+        next_ += kLines * kWide;
+    }
+
+    const TileLists& lists_;
+    int channels_;
+    float* out_;
+    Tile tile_ = {};
+    const Wide* map_ = nullptr;
+    float* first_ = nullptr;    // pixel of the block
+    int next_ = 1 << 30;        // channel of the map to write
+    int rows_ = 0, columns_ = 0;        // of the block, inside the image
+    bool streams_ = false;
+    unsigned calls_ = 0;
 };
 
 static void codes(const TileLists& lists, const Splat* splats, const Codes& codes, float* out, float* alpha) {
@@ -161,36 +235,14 @@ static void codes(const TileLists& lists, const Splat* splats, const Codes& code
 #pragma omp parallel
     {
         CodeTile maps(codes);
+        MapWriter writer(lists, channels, out);
 #pragma omp for schedule(dynamic, 4)
         for (int64_t index = 0; index < tile_count(lists); ++index) {
             const Tile tile = tile_at(lists, index);
             alignas(64) Wide coverage[kBlocks] = {};
-            maps.splat_codes(lists, splats, tile, coverage, [](int) {}, [&](int block, const Wide* map) {
-                const int first_row = block / kAcross * kEdge, first_column = block % kAcross * kEdge;
-                float* pixels[kWide];       // null outside the image
-                for (int lane = 0; lane < kWide; ++lane) {
-                    const int row = first_row + lane / kEdge, column = first_column + lane % kEdge;
-                    const bool inside = row < tile.rows && column < tile.columns;
-                    pixels[lane] = inside ? out + (pixel_at(lists, tile, row) + column) * channels : nullptr;
-                }
-                int c = 0;
-                // Two cache lines of a pixel at a time: memory takes pairs half as fast again as single ones.
-                for (; c + kWide <= channels; c += 2 * kWide) {
-                    Wide lines[2][kWide];
-                    const int count = c + 2 * kWide <= channels ? 2 : 1;
-                    for (int line = 0; line < count; ++line) {
-                        const Wide* from[kWide];
-                        for (int i = 0; i < kWide; ++i) from[i] = map + c + line * kWide + i;
-                        transpose(from, lines[line]);
-                    }
-                    for (int lane = 0; lane < kWide; ++lane)
-                        if (pixels[lane] != nullptr)
-                            for (int line = 0; line < count; ++line) store_streaming(pixels[lane] + c + line * kWide, lines[line][lane]);
-                }
-                for (c = channels / kWide * kWide; c < channels; ++c)
-                    for (int lane = 0; lane < kWide; ++lane)
-                        if (pixels[lane] != nullptr) pixels[lane][c] = map[c][lane];
-            });
+            writer.begin(tile);
+            maps.splat_codes(lists, splats, tile, coverage, [](int) {}, writer);
+            writer.finish();
             store_tile(lists, tile, coverage, 1, alpha);
         }
     }

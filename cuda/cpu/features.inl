@@ -90,7 +90,8 @@ class FeatureTile {
             if (width < kVecs * kWide) to[kVecs - 1] = Wide{};
             __builtin_memcpy(to, from, width * sizeof(float));
         }
-        const bool streaming = fresh_ && last && width == kVecs * kWide;
+        const bool streaming = fresh_ && last && width == kVecs * kWide && channels_ % kWide == 0 &&
+                               reinterpret_cast<uintptr_t>(out_) % sizeof(Wide) == 0;
         for (int index = 0; index < kGroups; ++index) {
             const Group& group = groups_[index];
             const int block = index / kParts, first_row = block / kAcross * kEdge + index % kParts * kPartRows;

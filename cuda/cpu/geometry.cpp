@@ -138,7 +138,7 @@ void prepare_splats(const int32_t* radii, const float* means2d, const float* con
             s.log_opacity = std::log2(opacity);
             // Along the ellipse sigma = ln(255 o): |dx|^2 <= 2 sigma c / det, |dy|^2 <= 2 sigma a / det.
             // A little more than that, because rounding may put alpha just above the threshold.
-            const float sigma = 2.0f * std::log(opacity / kAlphaThreshold) + 1e-3f;
+            const float sigma = 2.0f / kLog2E * (s.log_opacity - std::log2(kAlphaThreshold)) + 1e-3f;
             const float det = a * c - b * b;
             s.reach_x = std::sqrt(sigma * c / det) * 1.0001f + 1e-3f;
             s.reach_y = std::sqrt(sigma * a / det) * 1.0001f + 1e-3f;
@@ -147,6 +147,12 @@ void prepare_splats(const int32_t* radii, const float* means2d, const float* con
         }
         splats[at] = s;
     }
+}
+
+void fill_zero(float* values, int64_t count) {
+    constexpr int64_t kPiece = 1 << 16;
+#pragma omp parallel for schedule(static)
+    for (int64_t begin = 0; begin < count; begin += kPiece) std::fill_n(values + begin, std::min(kPiece, count - begin), 0.0f);
 }
 
 void sum_segments(const float* v, const int32_t* starts, int64_t groups, int width, float* out) {

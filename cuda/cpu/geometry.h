@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "dictsplat/tiles.h"
 #include "kernels.h"
 
 namespace dictsplat {
@@ -37,13 +38,14 @@ void shade_all(const Views&, const float* means, const float* sh, int64_t count,
 void shade_all_vjp(const Views&, const float* means, const float* sh, int64_t count, int bases, int degree,
                    const int32_t* radii, const float* colors, const float* v_colors, float* v_means, float* v_sh);
 
-// Number of tile intersections, and where each Gaussian's start: starts [C * N + 1].
-int64_t count_intersections(const int32_t* radii, const float* means2d, int cameras, int64_t count, int width, int height,
-                            int32_t* starts);
+// Number of tile intersections, and where each Gaussian's start: starts [all + 1], ranges [all], all = C * N. More
+// than 2^31 are only counted.
+int64_t count_intersections(const int32_t* radii, const float* means2d, int64_t all, int width, int height,
+                            TileRange* ranges, int32_t* starts);
 
 // Tile lists sorted by depth (ties by index), as gsplat's isect_tiles + isect_offset_encode.
-void fill_tile_lists(const int32_t* radii, const float* means2d, const float* depths, const int32_t* starts, int cameras,
-                     int64_t count, int width, int height, int32_t* offsets, int32_t* ids, int32_t* slots);
+void fill_tile_lists(const TileRange* ranges, const float* depths, const int32_t* starts, int cameras, int64_t count,
+                     int width, int height, int32_t* offsets, int32_t* ids, int32_t* slots);
 
 // Lists made elsewhere, by gsplat's functions: what is wrong with them, null if nothing. Checks that the tiles' ranges
 // are in order and inside the list, and that every id is a Gaussian of the tile's camera.
@@ -56,6 +58,9 @@ void number_intersections(const int32_t* ids, int64_t intersections, int64_t all
 // `opacities` [N], or [C, N] with `per_camera`. Null `radii`: all are visible that are opaque enough.
 void prepare_splats(const int32_t* radii, const float* means2d, const float* conics, const float* opacities,
                     bool per_camera, int cameras, int64_t count, Splat* splats);
+
+// By all threads.
+void fill_zero(float* values, int64_t count);
 
 // out[j, :] = sum of v[starts[j] .. starts[j + 1], :] for j in [0, groups).
 void sum_segments(const float* v, const int32_t* starts, int64_t groups, int width, float* out);

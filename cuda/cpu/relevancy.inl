@@ -83,6 +83,13 @@ class RelevancyTile {
         }
     }
 
+    void meanwhile() {}
+
+    void operator()(int block, const Wide* maps) {
+        if (block == 0) gather_atoms();
+        for (int level = 0; level < codes_.levels; ++level) store(level, block, maps);
+    }
+
     void store(int level, int block, const Wide* maps) {
         const Atoms& atoms = atoms_[level];
         const Wide* const map = maps + level * codes_.atoms;
@@ -143,10 +150,7 @@ static void relevancy(const TileLists& lists, const Splat* splats, const Codes& 
             const Tile tile = tile_at(lists, index);
             alignas(64) Wide coverage[kBlocks] = {};
             relevancy.begin(tile);
-            maps.splat_codes(lists, splats, tile, coverage, [&](int channel) { relevancy.note(channel); }, [&](int block, const Wide* map) {
-                if (block == 0) relevancy.gather_atoms();
-                for (int level = 0; level < codes.levels; ++level) relevancy.store(level, block, map);
-            });
+            maps.splat_codes(lists, splats, tile, coverage, [&](int channel) { relevancy.note(channel); }, relevancy);
             store_tile(lists, tile, coverage, 1, alpha);
         }
     }

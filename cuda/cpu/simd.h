@@ -140,6 +140,14 @@ DS_HD Wide load_floats(const float* from, int count) {
 #endif
 }
 
+DS_HD void store_shorts(uint16_t* to, WideInt v) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_maskz_cvtepi32_epi16(0xFFFF, (__m512i)v));
+#else
+    for (int i = 0; i < kWide; ++i) to[i] = static_cast<uint16_t>(v[i]);
+#endif
+}
+
 // Even lanes: a summed over lanes eight apart; odd lanes: b.
 DS_HD Wide fold(Wide a, Wide b) {
 #if defined(__AVX512F__)
@@ -164,21 +172,18 @@ DS_HD Wide lane_sums(const Wide (&v)[kCount]) {
 
 DS_HD float sum(Wide v) { return lane_sums({v})[0]; }
 
-// Stores sixteen floats past the caches when dst is aligned: output maps are larger than any cache and are
-// written once, so reading their lines first would double the traffic.
+// Stores sixteen floats past the caches, at a multiple of 64 bytes: maps are larger than any cache and are written
+// once, so reading their lines first would double the traffic.
 DS_HD void store_streaming(float* dst, Wide v) {
 #if defined(__AVX512F__)
-    if ((reinterpret_cast<uintptr_t>(dst) & 63) == 0) return _mm512_stream_ps(dst, (__m512)v);
+    _mm512_stream_ps(dst, (__m512)v);
 #elif defined(__AVX__)
-    if ((reinterpret_cast<uintptr_t>(dst) & 31) == 0) {
-        __m256 halves[2];
-        __builtin_memcpy(halves, &v, sizeof(v));
-        _mm256_stream_ps(dst, halves[0]);
-        _mm256_stream_ps(dst + 8, halves[1]);
-        return;
-    }
-#endif
+    const Halves h = halves(v);
+    _mm256_stream_ps(dst, (__m256)h.low);
+    _mm256_stream_ps(dst + 8, (__m256)h.high);
+#else
     __builtin_memcpy(dst, &v, sizeof(v));
+#endif
 }
 
 // The same four lanes, from `first` on, of four places, side by side. As loads, because one port alone shuffles.
@@ -232,13 +237,11 @@ DS_HD void transpose_quads(const Wide in[4], Wide out[4]) {
 #endif
 }
 
-// dst[i][j] = src[j][i]: sixteen channels of sixteen pixels each to sixteen pixels of sixteen channels.
-DS_HD void transpose(const Wide* const src[kWide], Wide dst[kWide]) {
-    for (int first = 0; first < kWide; first += 4) {
-        Wide quads[4];
-        for (int i = 0; i < 4; ++i) quads[i] = gather_quads(src[i], src[4 + i], src[8 + i], src[12 + i], first);
-        transpose_quads(quads, dst + first);
-    }
+// Four of sixteen pixels, from `first` on, out of sixteen channels: dst[i][c] = src[c][first + i].
+DS_HD void transpose_row(const Wide src[kWide], int first, Wide dst[4]) {
+    Wide quads[4];
+    for (int i = 0; i < 4; ++i) quads[i] = gather_quads(src + i, src + 4 + i, src + 8 + i, src + 12 + i, first);
+    transpose_quads(quads, dst);
 }
 
 }  // namespace dictsplat::DS_ISA

@@ -6,11 +6,11 @@
 namespace dictsplat {
 
 struct TileRange {
-    int x0, y0, x1, y1;     // half open
+    int16_t x0, y0, x1, y1;     // half open; enough for images below 2^19 pixels across
 };
 
-DS_HD int clamp_int(float value, int high) {
-    return value <= 0 ? 0 : (value >= high ? high : static_cast<int>(value));
+DS_HD int16_t clamp_int(float value, int high) {
+    return static_cast<int16_t>(value <= 0 ? 0 : (value >= high ? high : static_cast<int>(value)));
 }
 
 DS_HD TileRange tile_range(float x, float y, int radius_x, int radius_y, int tiles_x, int tiles_y) {
