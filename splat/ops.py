@@ -6,11 +6,12 @@ gsplat's projection and tile intersection give. S = C * N splats, splat camera *
 - ``means2d`` float32 [S, 2] in pixels, ``conics`` float32 [S, 3], ``opacities`` float32 [S] in 0..1;
 - ``isect_offsets`` int32 [C, tiles_y, tiles_x] into ``flatten_ids``, whose entries, int32 [I], are splats, front to
   back within a tile of 16 x 16 pixels;
-- ``gaussian_ids`` [S]: which Gaussian a packed splat is; None if they are not packed.
+- ``gaussian_ids`` int [S]: which Gaussian a packed splat is; None if they are not packed.
 
-On a CUDA device they launch `splat._cuda` on torch's current stream; they do not wait for the device and allocate
-nothing but their results, so that a CUDA graph can hold them. On the CPU the native kernels do the same. On both,
-blending follows 3DGS (`splat.rasterize`).
+On a CUDA device they launch `splat._cuda` on torch's current stream and do not wait for the device, so that a CUDA
+graph can hold them. They allocate their results, and copies only of arguments that are not contiguous and of
+``gaussian_ids`` that are not int32, as gsplat's are not. On the CPU the native kernels do the same. On both, blending
+follows 3DGS (`splat.rasterize`).
 
 Nothing but the weights of codes has a gradient, and that gradient has none.
 """
@@ -65,7 +66,7 @@ def _kernel_lists(
     flatten_ids: Tensor,
     gaussian_ids: Tensor | None,
 ) -> Lists:
-    # gsplat numbers packed Gaussians with 64 bits.
+    # gsplat numbers packed Gaussians with 64 bits; `splat.rasterize_cuda` narrows them once.
     narrow = None if gaussian_ids is None else gaussian_ids.int()
     return means2d, conics, opacities, isect_offsets, flatten_ids, narrow
 

@@ -73,11 +73,14 @@ def plain_inputs(
     return geometry, View(viewmats, Ks, width, height)
 
 
-def plain_indices(indices: Tensor, means: Tensor) -> Tensor:
-    """Atom indices uint8 [N, levels, nonzeros], contiguous on the device of ``means``."""
-    count = len(means)
+def plain_indices(indices: Tensor, count: int, device: torch.device) -> Tensor:
+    """Atom indices uint8 [count, levels, nonzeros], contiguous on a device.
+
+    Raises:
+        ValueError: another shape or type.
+    """
     if indices.ndim != 3 or len(indices) != count or indices.dtype != torch.uint8:
         raise ValueError(
             f"indices must be uint8 [{count}, levels, nonzeros], got {indices.dtype} {list(indices.shape)}"
         )
-    return indices.to(means.device).contiguous()
+    return indices.to(device).contiguous()

@@ -21,6 +21,79 @@ from splat import rasterize_cpu
 from splat.raster_inputs import plain, plain_indices, plain_inputs
 
 
+class FrozenSplats:
+    """Gaussians seen by cameras, projected and sorted once and splatted as often as wanted; no gradient goes to them.
+
+    Args:
+        means, quats, scales, opacities, viewmats, Ks, width, height: as everywhere in this module; not kept, so that
+            changing them later changes nothing.
+
+    Raises:
+        ValueError: a shape does not fit.
+    """
+
+    def __init__(
+        self,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        viewmats: Tensor,
+        Ks: Tensor,
+        width: int,
+        height: int,
+    ) -> None:
+        geometry, self._view = plain_inputs(means, quats, scales, opacities, viewmats, Ks, width, height)
+        self._splats = _backend(means).Splats(geometry, self._view)
+        self._gaussians, self._device = len(means), means.device
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that is held, on the device of the Gaussians."""
+        return self._splats.nbytes
+
+    def codes(self, indices: Tensor, weights: Tensor, *, atoms: int = 64) -> tuple[Tensor, Tensor]:
+        """`rasterize_codes`."""
+        indices = plain_indices(indices, self._gaussians, self._device)
+        return self._splats.codes(indices, plain(weights, self._device, *indices.shape), atoms)
+
+    def features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`rasterize_features`."""
+        features = plain(features, self._device, self._gaussians, -1)
+        if not features.shape[1]:
+            raise ValueError("features must have at least one channel")
+        return self._splats.features(features)
+
+    def lift(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """`lift`."""
+        view = self._view
+        return self._splats.lift(plain(values, self._device, view.cameras, view.height, view.width, -1))
+
+    def relevancy(
+        self,
+        indices: Tensor,
+        weights: Tensor,
+        scores: Tensor,
+        gram: Tensor,
+        positives: int,
+        *,
+        temperature: float = 10.0,
+    ) -> tuple[Tensor, Tensor]:
+        """`rasterize_relevancy`."""
+        device, indices = self._device, plain_indices(indices, self._gaussians, self._device)
+        levels, _, atoms = scores.shape
+        if levels != indices.shape[1]:
+            raise ValueError(f"scores have {levels} levels, the codes {indices.shape[1]}")
+        return self._splats.relevancy(
+            indices,
+            plain(weights, device, *indices.shape),
+            plain(scores, device, levels, -1, atoms),
+            plain(gram, device, levels, atoms, atoms),
+            positives,
+            temperature,
+        )
+
+
 def _backend(means: Tensor) -> Any:
     """The module that splats where the Gaussians are: a class `Splats` and a function `rgb`."""
     if means.device.type == "cpu":
@@ -102,9 +175,8 @@ def rasterize_codes(
         ``codes`` [C, H, W, levels * atoms], level-major: the pixel code W_p = sum_i w_pi c_i per level;
         ``alphas`` [C, H, W, 1].
     """
-    geometry, view = plain_inputs(means, quats, scales, opacities, viewmats, Ks, width, height)
-    indices = plain_indices(indices, means)
-    return _backend(means).Splats(geometry, view).codes(indices, plain(weights, means.device, *indices.shape), atoms)
+    splats = FrozenSplats(means, quats, scales, opacities, viewmats, Ks, width, height)
+    return splats.codes(indices, weights, atoms=atoms)
 
 
 def rasterize_features(
@@ -126,11 +198,7 @@ def rasterize_features(
     Returns:
         ``features`` [C, H, W, D]: sum_i w_pi features_i; ``alphas`` [C, H, W, 1].
     """
-    geometry, view = plain_inputs(means, quats, scales, opacities, viewmats, Ks, width, height)
-    features = plain(features, means.device, len(means), -1)
-    if not features.shape[1]:
-        raise ValueError("features must have at least one channel")
-    return _backend(means).Splats(geometry, view).features(features)
+    return FrozenSplats(means, quats, scales, opacities, viewmats, Ks, width, height).features(features)
 
 
 def lift(
@@ -150,11 +218,8 @@ def lift(
     Returns:
         ``sums`` [N, V] = sum_p w_pi values_p and ``mass`` [N] = sum_p w_pi over all pixels of all cameras.
     """
-    _, height, width, channels = values.shape
-    geometry, view = plain_inputs(means, quats, scales, opacities, viewmats, Ks, width, height)
-    return (
-        _backend(means).Splats(geometry, view).lift(plain(values, means.device, view.cameras, height, width, channels))
-    )
+    _, height, width, _ = values.shape
+    return FrozenSplats(means, quats, scales, opacities, viewmats, Ks, width, height).lift(values)
 
 
 def rasterize_relevancy(
@@ -188,20 +253,5 @@ def rasterize_relevancy(
         ``relevancy`` [C, positives, levels, H, W] in 0..1, 0 where no code reaches the pixel; ``alphas``
         [C, H, W, 1].
     """
-    geometry, view = plain_inputs(means, quats, scales, opacities, viewmats, Ks, width, height)
-    indices = plain_indices(indices, means)
-    levels, _, atoms = scores.shape
-    if levels != indices.shape[1]:
-        raise ValueError(f"scores have {levels} levels, the codes {indices.shape[1]}")
-    return (
-        _backend(means)
-        .Splats(geometry, view)
-        .relevancy(
-            indices,
-            plain(weights, means.device, *indices.shape),
-            plain(scores, means.device, levels, -1, atoms),
-            plain(gram, means.device, levels, atoms, atoms),
-            positives,
-            temperature,
-        )
-    )
+    splats = FrozenSplats(means, quats, scales, opacities, viewmats, Ks, width, height)
+    return splats.relevancy(indices, weights, scores, gram, positives, temperature=temperature)

@@ -168,6 +168,11 @@ class Splats:
             self.native = _native_splats(radii, means2d, depths, conics, geometry[3], view)
         self._gaussians = len(geometry[0])
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the lists, as cuda/splats.h holds them, in about."""
+        return 36 * self._view.cameras * self._gaussians + 8 * len(self.native.flatten_ids)
+
     def codes(self, indices: Tensor, weights: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
         """`splat.rasterize.rasterize_codes`."""
         return _Codes.apply(weights, indices, atoms, self.native, self._view)

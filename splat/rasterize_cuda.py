@@ -15,13 +15,23 @@ CHANNELS = 32
 """Dense channels per pass. gsplat's kernel keeps a pixel's channels in registers: it takes 512 and is slow beyond
 these, which are also the default of `gsplat.rasterization`."""
 
+PACKED_FROM = 1_000_000
+"""Of so many Gaussians or more, only lists of the visible ones are made: a view sees a part of a scene of that size."""
+
+
+def _without_nan(opacities: Tensor) -> Tensor:
+    """Opacities with NaN as 0: gsplat takes the smaller of 0.999 and alpha, which for NaN is 0.999 on a GPU."""
+    return torch.nan_to_num(opacities, nan=0.0)
+
 
 def rgb(
     geometry: Geometry, sh: Tensor, view: View, degree: int, packed: bool, absgrad: bool
 ) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
     """`splat.rasterize.rasterize_rgb` without a background."""
+    *shape, opacities = geometry
     image, alphas, info = rasterization(
-        *geometry,
+        *shape,
+        _without_nan(opacities),
         sh,
         view.viewmats,
         view.Ks,
@@ -40,14 +50,20 @@ def rgb(
 
 
 class Splats:
-    """gsplat's splat lists of Gaussians whose geometry takes no gradient, and what is splatted with them."""
+    """gsplat's splat lists of Gaussians whose geometry takes no gradient, and what is splatted with them.
+
+    Attributes:
+        lists: what every operator of `splat.ops` takes first.
+    """
 
     @torch.no_grad()
     def __init__(self, geometry: Geometry, view: View) -> None:
         means, quats, scales, opacities = geometry
+        opacities = _without_nan(opacities)
         self._view = view
         self._gaussians = len(means)
-        radii, self._means2d, depths, self._conics, _ = fully_fused_projection(
+        packed = self._gaussians >= PACKED_FROM
+        projected = fully_fused_projection(
             means,
             None,
             quats,
@@ -59,17 +75,31 @@ class Splats:
             eps2d=EPS2D,
             near_plane=NEAR_PLANE,
             far_plane=FAR_PLANE,
+            packed=packed,
             opacities=opacities,
         )
-        self._opacities = opacities.expand(view.cameras, -1).contiguous()
-        _, keys, self._flatten_ids = isect_tiles(self._means2d, radii, depths, TILE, *view.tiles)
-        self._isect_offsets = isect_offset_encode(keys, view.cameras, *view.tiles)
+        whose: dict[str, Any] = {}
+        if packed:
+            _, cameras, gaussians, radii, means2d, depths, conics, _ = projected
+            whose = {"packed": True, "n_images": view.cameras, "image_ids": cameras, "gaussian_ids": gaussians}
+            opacities = opacities[gaussians]
+        else:
+            radii, means2d, depths, conics, _ = projected
+            opacities = opacities.expand(view.cameras, -1).flatten()
+        _, keys, flatten_ids = isect_tiles(means2d, radii, depths, TILE, *view.tiles, **whose)
+        self.lists: ops.Lists = (
+            means2d.reshape(-1, 2),
+            conics.reshape(-1, 3),
+            opacities,
+            isect_offset_encode(keys, view.cameras, *view.tiles),
+            flatten_ids,
+            gaussians.int() if packed else None,  # as the kernels take them
+        )
 
     @property
-    def lists(self) -> ops.Lists:
-        """What every operator of `splat.ops` takes first."""
-        flat = self._means2d.view(-1, 2), self._conics.view(-1, 3), self._opacities.view(-1)
-        return *flat, self._isect_offsets, self._flatten_ids, None
+    def nbytes(self) -> int:
+        """Memory of the lists."""
+        return sum(each.nbytes for each in self.lists if each is not None)
 
     def codes(self, indices: Tensor, weights: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
         """`splat.rasterize.rasterize_codes`."""
@@ -79,19 +109,22 @@ class Splats:
     def features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """`splat.rasterize.rasterize_features`."""
         view, channels = self._view, features.shape[1]
+        means2d, conics, opacities, isect_offsets, flatten_ids, gaussians = self.lists
         image = view.empty(channels)
         for start in range(0, channels, CHANNELS):
-            part = slice(start, start + CHANNELS)
-            image[..., part], alphas = rasterize_to_pixels(
-                self._means2d,
-                self._conics,
-                features[:, part].expand(view.cameras, -1, -1),
-                self._opacities,
+            part = features[:, start : start + CHANNELS]
+            of_splats = part.repeat(view.cameras, 1) if gaussians is None else part[gaussians]
+            image[..., start : start + CHANNELS], alphas = rasterize_to_pixels(
+                means2d,
+                conics,
+                of_splats,
+                opacities,
                 view.width,
                 view.height,
                 TILE,
-                self._isect_offsets,
-                self._flatten_ids,
+                isect_offsets,
+                flatten_ids,
+                packed=True,  # splats of all cameras in one row, whether all of them are there or the visible ones
             )
         return image, alphas
 

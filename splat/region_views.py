@@ -14,11 +14,15 @@ import torch
 from encoders.errors import InputError
 from splat.features import FeatureStore
 from splat.gaussians import Gaussians
-from splat.rasterize import lift, rasterize_codes
+from splat.rasterize import FrozenSplats
 from splat.scene import Camera, stack
 
 CACHE_BYTES = 1 << 30
 """Region maps are kept in memory up to this size and read from the store again beyond it."""
+
+FROZEN_BYTES = {"cpu": 512 << 20, "cuda": 2 << 30}
+"""Splat lists of views are kept in memory up to this size and made again at every use beyond it. They are 36 bytes per
+Gaussian and view and 8 per tile that one touches, at most."""
 
 SPLAT_BYTES = 512 << 20
 """Splat all levels together while one view's channels fit in this, else one level at a time."""
@@ -76,6 +80,8 @@ class RegionViews:
         self._geometry = means.detach(), quats.detach(), scales.detach(), opacities.detach()
         self._cache: dict[int, RegionView] = {}
         self._room = CACHE_BYTES
+        self._frozen: dict[int, FrozenSplats] = {}
+        self._frozen_room = FROZEN_BYTES[self.device.type]
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -134,19 +140,24 @@ class RegionViews:
 
     def codes(self, index: int, indices: torch.Tensor, weights: torch.Tensor, atoms: int) -> torch.Tensor:
         """Splat codes into a view; differentiable in `weights`. [N, levels, K] twice -> [H * W, levels, L]"""
-        camera = self.cameras[index]
-        viewmats, intrinsics = stack([camera])
-        image, _ = rasterize_codes(
-            *self._geometry, indices, weights, viewmats, intrinsics, camera.width, camera.height, atoms=atoms
-        )
+        image, _ = self._splats(index).codes(indices, weights, atoms=atoms)
         return image.reshape(-1, indices.shape[1], atoms)
 
     def lift(self, index: int, values: torch.Tensor) -> torch.Tensor:
         """Splat pixel values back: ``sum_p omega_pi values_p`` per Gaussian. [H * W, V] -> [N, V]"""
         camera = self.cameras[index]
-        viewmats, intrinsics = stack([camera])
-        image = values.reshape(1, camera.height, camera.width, -1).contiguous()
-        return lift(*self._geometry, image, viewmats, intrinsics)[0]
+        return self._splats(index).lift(values.reshape(1, camera.height, camera.width, -1))[0]
+
+    def _splats(self, index: int) -> FrozenSplats:
+        """A view's splat lists, which a solver asks for in every round or epoch."""
+        if index in self._frozen:
+            return self._frozen[index]
+        camera = self.cameras[index]
+        splats = FrozenSplats(*self._geometry, *stack([camera]), camera.width, camera.height)
+        if splats.nbytes <= self._frozen_room:
+            self._frozen[index] = splats
+            self._frozen_room -= splats.nbytes
+        return splats
 
 
 def _shrunk(camera: Camera, stride: int) -> Camera:

@@ -73,9 +73,11 @@ def projection_ewa_3dgs_fused_fwd(
         # The reference does not know this part: the radius ends where alpha falls below 1/255.
         determinant = conics[..., 0] * conics[..., 2] - conics[..., 1] ** 2
         variances = torch.stack([conics[..., 2], conics[..., 0]], dim=-1) / determinant[..., None]
-        reach = (2 * (opacities / THRESHOLD).log()).clamp_min(0).sqrt().clamp_max(3.33)[:, None]
+        # Of NaN and a number, a GPU's `min` is the number, and no comparison holds for NaN.
+        far = torch.tensor(3.33)
+        reach = torch.fmin((2 * (opacities / THRESHOLD).log()).clamp_min(0).sqrt(), far)[:, None]
         tight = (reach * variances.sqrt()).ceil()
-        seen = (radii > 0).all(-1) & (opacities >= THRESHOLD)
+        seen = (radii > 0).all(-1) & ~(opacities < THRESHOLD)
         size = torch.tensor([width, height])
         seen &= ((means2d + tight > 0) & (means2d - tight < size)).all(-1)
         radii = torch.where(seen[..., None], tight, 0.0).int()
@@ -179,7 +181,7 @@ def _blending_weights(pixels: Tensor, means2d: Tensor, conics: Tensor, opacities
     dx, dy = (means2d - pixels[:, None]).unbind(-1)
     a, b, c = conics.unbind(-1)
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-    alpha = (opacities * torch.exp(-sigma)).clamp_max(0.999)
+    alpha = torch.fmin(opacities * torch.exp(-sigma), torch.tensor(0.999))  # the number, if the other is NaN
     alpha = torch.where((sigma >= 0) & (alpha >= THRESHOLD), alpha, 0.0)
     after = torch.cumprod(1 - alpha, dim=1)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)

@@ -145,10 +145,38 @@ def test_colours_and_their_gradients(cuda: None, packed: bool) -> None:
     agree(Case("cuda").rgb(packed=packed), Case("cpu").rgb())
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("what", ["codes", "dense", "lifted", "relevancy"])
-def test_everything_else_that_is_splatted(cuda: None, what: str) -> None:
+def test_everything_else_that_is_splatted(cuda: None, what: str, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rasterize_cuda, "PACKED_FROM", 0 if packed else 10**9)
     on_gpu: Callable[[], list[Tensor]] = getattr(Case("cuda"), what)
     agree(on_gpu(), getattr(Case("cpu"), what)())
+
+
+def test_lists_of_the_visible_ones_are_shorter(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("cuda")
+    case.leaves["means"] = case.leaves["means"].detach() + torch.tensor([1.0, 0.0, 0.0]).to("cuda")
+    sizes = []
+    for start in (10**9, 0):
+        monkeypatch.setattr(rasterize_cuda, "PACKED_FROM", start)
+        splats = rasterize.FrozenSplats(*case.geometry, *case.view)
+        assert splats.nbytes == sum(each.nbytes for each in splats._splats.lists if each is not None)
+        sizes.append(len(splats._splats.lists[0]))
+    assert sizes[0] == 2 * COUNT
+    assert COUNT // 10 < sizes[1] < sizes[0]
+
+
+def test_gaussians_of_no_opacity_at_all_are_not_seen(cuda: None) -> None:
+    """NaN in an opacity hides a Gaussian, as it does on the CPU."""
+    found, truth = Case("cuda"), Case("cpu")
+    for case, device in ((found, "cuda"), (truth, "cpu")):
+        opacities = truth.leaves["opacities"].detach().clone()
+        opacities[::3] = float("nan") if case is found else 0.0
+        case.leaves["opacities"] = opacities.to(device).requires_grad_()
+    agree(found.codes(), truth.codes())
+    agree(found.dense(), truth.dense())
+    for ours, expected in zip(found.rgb()[:3], truth.rgb()[:3], strict=True):
+        agree([ours], [expected])
 
 
 def test_tile_lists_are_as_short_as_on_the_cpu(cuda: None) -> None:
@@ -163,8 +191,10 @@ def test_tile_lists_are_as_short_as_on_the_cpu(cuda: None) -> None:
     assert abs(counts[0] - counts[1]) <= 0.005 * counts[1]
 
 
-def test_nothing_in_view(cuda: None) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_nothing_in_view(cuda: None, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """No splat in any list, where kernels start with empty arrays."""
+    monkeypatch.setattr(rasterize_cuda, "PACKED_FROM", 0 if packed else 10**9)
     case = Case("cuda")
     case.leaves["means"] = case.leaves["means"].detach() - torch.tensor([0.0, 0.0, 100.0]).to("cuda")
     codes, alphas = rasterize.rasterize_codes(*case.geometry, case.indices, case.weights, *case.view, atoms=ATOMS)

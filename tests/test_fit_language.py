@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from reference import blending_weights, camera, random_scene
 
 from encoders.errors import InputError
 from encoders.files import write_json
+from splat import rasterize
 from splat.codes import Codes, densify, sparsify
 from splat.dictionary import DictionaryUpdate, kmeans_dictionary
 from splat.features import FeatureStore, ViewFeatures
@@ -17,8 +19,8 @@ from splat.fit_language import LanguageConfig, fit_language
 from splat.fit_lift import LiftConfig, _lift_residuals, _lift_targets, _Passes, fit_lift
 from splat.fit_sgd import SgdConfig, fit_sgd, view_loss
 from splat.gaussians import Gaussians
-from splat.region_views import RegionViews
-from splat.scene import Camera
+from splat.region_views import FROZEN_BYTES, RegionViews
+from splat.scene import Camera, stack
 
 WIDTH, HEIGHT, DIM, ATOMS = 24, 18, 10, 12
 
@@ -104,6 +106,31 @@ def test_residuals_are_lifted_exactly(tmp_path: Path, monkeypatch: pytest.Monkey
             residual = (target - w @ features[:, level]) * valid[:, None]
             expected += w.T @ residual @ atoms[level].double().T
         np.testing.assert_allclose(found[:, level], expected, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("room", "made"), [(1 << 30, 3), (0, 9), (2500, 7)], ids=["all", "none", "one"])
+def test_views_are_sorted_once_while_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, made: int
+) -> None:
+    """A view of 40 Gaussians takes between 1250 and 2500 bytes."""
+    monkeypatch.setitem(FROZEN_BYTES, "cpu", room)
+    splats: list[rasterize.FrozenSplats] = []
+
+    class Counted(rasterize.FrozenSplats):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            splats.append(self)
+
+    gaussians = make_gaussians()
+    views, codes = make_views(tmp_path, gaussians=gaussians), some_codes(40)
+    monkeypatch.setattr("splat.region_views.FrozenSplats", Counted)
+    for _ in range(3):
+        for index, each in enumerate(views.cameras):
+            where = (*gaussians.geometry, codes.indices, codes.weights, *stack([each]), WIDTH, HEIGHT)
+            image, _ = rasterize.rasterize_codes(*where, atoms=ATOMS)
+            assert torch.equal(views.codes(index, codes.indices, codes.weights, ATOMS), image.view(-1, 3, ATOMS))
+    assert len(splats) == made
+    assert all(1250 < each.nbytes <= 2500 for each in splats)
 
 
 def test_dictionary_update_is_least_squares_over_pixels() -> None:
