@@ -1,0 +1,131 @@
+"""The Anomaly tab: a few photos of good parts, any number of others, and what is wrong with these."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from app.anomaly_events import STEP, Events
+from app.anomaly_gallery import KINDS, Look
+from app.anomaly_job import Inspector
+from app.anomaly_sessions import Sessions
+
+HERE = Path(__file__).parent
+KEPT = 4 * 3600
+"""Seconds after which results that nobody looks at are removed."""
+TYPES = ["image", ".zip"]
+TILES = [("Whole photos", 0), ("1024 pixels", 1024), ("512 pixels", 512), ("256 pixels", 256)]
+HINT = """### Find what is wrong with parts
+1. Drop 1 to 16 photos of parts that are good.
+2. Drop the photos to judge, as many as you like.
+3. Press **Find defects**. The most unusual photos come first, with heat where something is wrong.
+
+No photos at hand? Try an example."""
+WORK, LOOK = "anomaly", "anomaly-look"
+"""Queues: inspections come one after the other, looking at results does not wait for them."""
+
+
+def anomaly_tab(inspector: Inspector | None = None) -> None:
+    """Build the tab inside of a `gr.Tab`.
+
+    Args:
+        inspector: what judges; by default with the weights that come with the program.
+    """
+    sessions = Sessions(inspector or Inspector())
+    css = (HERE / "anomaly_gallery.css").read_text(encoding="utf-8")
+    script = (HERE / "anomaly_gallery.js").read_text(encoding="utf-8")
+    found = gr.State(None, time_to_live=KEPT, delete_callback=sessions.forget)
+    look = gr.State(Look())
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            good = gr.File(label="Good parts: 1 to 16 photos", file_count="multiple", file_types=TYPES, height=150)
+            judge = gr.File(
+                label="Photos to judge, or zips of them", file_count="multiple", file_types=TYPES, height=150
+            )
+            with gr.Row():
+                start = gr.Button("Find defects", variant="primary", min_width=120)
+                stop = gr.Button("Stop", min_width=80)
+            example = gr.Button("Try an example")
+            with gr.Accordion("Advanced", open=False):
+                rotations = gr.Slider(
+                    1, 16, value=1, step=1, label="Turned copies", info="Of each good photo; for parts at any angle."
+                )
+                tile = gr.Dropdown(TILES, value=0, label="Tiles", info="For small defects in large photos; slower.")
+                alarms = gr.Slider(
+                    0.001, 0.2, value=0.01, step=0.001, label="False alarms", info="Share of good parts to be flagged."
+                )
+        with gr.Column(scale=5, min_width=320):
+            hint = gr.Markdown(HINT, min_height=160)
+            with gr.Column(visible=False) as results:
+                summary = gr.HTML(css_template=css, apply_default_css=False)
+                threshold = gr.Slider(0, 1, value=0.1, step=STEP, label="Threshold of photos and pixels")
+                reference = gr.HTML(css_template=css, apply_default_css=False)
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=2, min_width=300, elem_id="anomaly-photo"):
+                        kind = gr.Radio(list(KINDS), value="Overlay", label="One photo at full size")
+                        picture = gr.Image(
+                            interactive=False,
+                            format="jpeg",
+                            height=360,
+                            show_label=False,
+                            buttons=["download", "fullscreen"],
+                        )
+                        line = gr.HTML(css_template=css, apply_default_css=False)
+                    with gr.Column(scale=3, min_width=320):
+                        sheet = gr.HTML(css_template=css, js_on_load=script, apply_default_css=False)
+                with gr.Row():
+                    table = gr.Button("Download table (CSV)", min_width=120)
+                    bundle = gr.Button("Download all files (zip)", min_width=120)
+                file = gr.DownloadButton("The file", visible="hidden", elem_id="anomaly-file")
+
+    events = Events(sessions, Path(file.GRADIO_CACHE))
+    work: dict[str, Any] = {"concurrency_id": WORK, "concurrency_limit": 1, "api_visibility": "private"}
+    quick: dict[str, Any] = {
+        "concurrency_id": LOOK,
+        "concurrency_limit": 4,
+        "api_visibility": "private",
+        "show_progress": "hidden",
+    }
+    inputs = [good, judge, rotations, tile, alarms]
+    outputs = [found, look, hint, results, threshold, reference, summary, sheet]
+    full: dict[str, Any] = {"fn": events.full, "inputs": [found, look, kind], "outputs": [picture, line]}
+
+    clicked = start.click(events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work)
+    clicked.success(**full, **quick)
+    filled = example.click(events.example, None, [good, judge], **quick)
+    tried = filled.success(events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work)
+    tried.success(**full, **quick)
+    stop.click(events.stop, None, None, cancels=[clicked, tried], concurrency_limit=None, api_visibility="private")
+
+    masked = threshold.change(
+        events.mask_again, [found, look, threshold], [look, summary, sheet], trigger_mode="always_last", **quick
+    )
+    masked.then(**full, **quick)
+    looked = sheet.look(events.look, [found, look], [look, summary, sheet], trigger_mode="multiple", **quick)
+    looked.then(**full, **quick)
+    kind.change(**full, **quick)
+
+    save = "() => document.querySelector('#anomaly-file')?.closest('a, button')?.click()"
+    for button, make in ((table, events.table), (bundle, events.bundle)):
+        made = button.click(make, [found, look], file, concurrency_id=LOOK, api_visibility="private")
+        made.success(None, None, None, js=save)
+    assert Context.root_block is not None
+    Context.root_block.unload(events.leave)
+    _endpoint(events)
+
+
+def _endpoint(events: Events) -> None:
+    """`/anomaly` for programs."""
+    good = gr.File(label="Photos of good parts, or zips", file_count="multiple", visible=False)
+    judge = gr.File(label="Photos to judge, or zips", file_count="multiple", visible=False)
+    threshold = gr.Number(None, label="Threshold 0..1, or none", visible=False)
+    rows, files = gr.JSON(label="Rows", visible=False), gr.File(label="All files", visible=False)
+    gr.Button(visible=False).click(
+        events.answer,
+        [good, judge, threshold],
+        [rows, files],
+        api_name="anomaly",
+        concurrency_id=WORK,
+        concurrency_limit=1,
+    )
