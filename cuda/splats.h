@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "arrays.h"
-#include "buffer.h"
+#include "cpu/buffer.h"
 #include "cpu/geometry.h"
 #include "cpu/kernels.h"
 #include "dictsplat/math.h"

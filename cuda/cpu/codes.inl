@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 
+#include "buffer.h"
 #include "splat_blocks.h"
 
 namespace dictsplat::DS_ISA {
@@ -23,13 +24,42 @@ static void prefer_huge_pages(void* start, int64_t bytes) {
 #endif
 }
 
+// A code per Gaussian in as few cache lines as it fits: the values, then the indices. Every tile that a splat
+// reaches reads its code, from anywhere in memory, and lines come more slowly than splats are blended.
+class PackedCodes {
+  public:
+    explicit PackedCodes(const Codes& codes)
+        : per_splat_(static_cast<int64_t>(codes.levels) * codes.nonzeros),
+          stride_((per_splat_ * 5 + kLine - 1) / kLine * kLine),
+          data_(codes.gaussians * stride_) {
+#pragma omp parallel for schedule(static)
+        for (int64_t n = 0; n < codes.gaussians; ++n) {
+            char* const code = data_.data() + n * stride_;
+            __builtin_memcpy(code, codes.weights + n * per_splat_, per_splat_ * sizeof(float));
+            __builtin_memcpy(code + per_splat_ * sizeof(float), codes.indices + n * per_splat_, per_splat_);
+        }
+    }
+
+    void ask(int64_t n) const {
+        for (int64_t at = 0; at < stride_; at += kLine) __builtin_prefetch(data_.data() + n * stride_ + at);
+    }
+    const float* values(int64_t n) const { return reinterpret_cast<const float*>(data_.data() + n * stride_); }
+    const uint8_t* indices(int64_t n) const { return reinterpret_cast<const uint8_t*>(values(n) + per_splat_); }
+
+  private:
+    static constexpr int64_t kLine = 64;
+    int64_t per_splat_, stride_;
+    Buffer<char> data_;
+};
+
 // Code maps of one tile. The accumulators of a whole tile do not fit the first-level cache but those of a block
 // do, so blending weights are queued per block, and one block after the other is added up and handed on while it
 // is at hand. One per thread, reused.
 class CodeTile {
   public:
-    explicit CodeTile(const Codes& codes)
+    CodeTile(const Codes& codes, const PackedCodes& packed)
         : codes_(codes),
+          packed_(packed),
           channels_(codes.levels * codes.atoms),
           per_splat_(codes.levels * codes.nonzeros),
           stride_((per_splat_ + kWide - 1) / kWide * kWide),
@@ -38,6 +68,7 @@ class CodeTile {
           nonzero_channels_(allocate<uint16_t>(static_cast<size_t>(kQueue) * stride_)),
           values_(allocate<float>(static_cast<size_t>(kQueue) * stride_)),
           first_channel_(new int32_t[stride_]) {
+        std::fill_n(maps_, static_cast<size_t>(kBlocks) * (channels_ + 1), Wide{});
         for (int i = 0; i < stride_; ++i) first_channel_[i] = i < per_splat_ ? i / codes.nonzeros * codes.atoms : channels_;
     }
     ~CodeTile() {
@@ -50,20 +81,15 @@ class CodeTile {
     CodeTile& operator=(const CodeTile&) = delete;
 
     // Splats the codes and sums the weights up in `coverage`. `note(channel)` is called for every nonzero of the
-    // splats that reach the tile, before consume(block, map [channels]) for each block.
+    // splats that reach the tile, before consume(block, map [channels]) for each block, which must leave the map zero,
+    // and until then may do so bit by bit when its `meanwhile` is called.
     template <class Note, class Consume>
     void splat_codes(const TileLists& lists, const Splat* splats, const Tile& tile, Wide* coverage, Note&& note,
                      Consume&& consume) {
         fresh_ = true;
         clear_queues();
         const int64_t first_id = tile.camera * codes_.gaussians;
-        auto ask = [&](int32_t id) {        // codes lie anywhere in memory
-            const int64_t code = (id - first_id) * per_splat_, last = code + per_splat_ - 1;
-            __builtin_prefetch(codes_.weights + code);
-            __builtin_prefetch(codes_.weights + last);
-            __builtin_prefetch(codes_.indices + code);
-            __builtin_prefetch(codes_.indices + last);
-        };
+        auto ask = [&](int32_t id) { packed_.ask(id - first_id); };
         walk_tile(lists, splats, tile, ask, [&](const TileSplat& s, auto&& sample) {
             decode(s.id - first_id);
             s.for_each_block([&](unsigned block) {
@@ -102,8 +128,8 @@ class CodeTile {
     // Once per splat and tile; its blocks use it. Padded by zeros for a channel behind the last.
     void decode(int64_t n) {
         const int64_t at = static_cast<int64_t>(decoded_) * stride_;
-        const float* const values = codes_.weights + n * per_splat_;
-        const uint8_t* const indices = codes_.indices + n * per_splat_;
+        const float* const values = packed_.values(n);
+        const uint8_t* const indices = packed_.indices(n);
         for (int i = 0; i < per_splat_; i += kWide) {
             const int count = per_splat_ - i < kWide ? per_splat_ - i : kWide;
             WideInt channel;
@@ -120,13 +146,12 @@ class CodeTile {
         for (int i = 0; i < decoded_; ++i)
             for (int k = 0; k < per_splat_; ++k) note(nonzero_channels_[i * stride_ + k]);
         const bool whole = fresh_ && last;      // nearly always
+        int turn = 0;       // of two maps: one is added up while the other, that of the last block inside, is handed on
         for (int block = 0; block < kBlocks; ++block) {
             if (block / kAcross * kEdge >= tile.rows || block % kAcross * kEdge >= tile.columns) continue;
-            Wide* const map = maps_ + static_cast<int64_t>(whole ? block % 2 : block) * (channels_ + 1);
-            if (fresh_)
-                for (int channel = 0; channel <= channels_; ++channel) map[channel] = Wide{};
+            Wide* const map = maps_ + static_cast<int64_t>(whole ? turn++ % 2 : block) * (channels_ + 1);
             add(queues_[block], map, consume);
-            if (last) consume(block, static_cast<const Wide*>(map));
+            if (last) consume(block, map);
         }
         fresh_ = false;
         clear_queues();
@@ -151,8 +176,9 @@ class CodeTile {
     }
 
     const Codes& codes_;
+    const PackedCodes& packed_;
     int channels_, per_splat_, stride_;
-    Wide* maps_;                                // [kBlocks][channels + 1]; the first alone when one flush is enough
+    Wide* maps_;                                // [kBlocks][channels + 1]; the first two alone when one flush is enough
     Queue* queues_;
     uint16_t* nonzero_channels_;                // [kQueue][stride_]
     float* values_;                             // [kQueue][stride_]
@@ -169,7 +195,7 @@ class MapWriter {
 
     void begin(const Tile& tile) { tile_ = tile; }
 
-    void operator()(int block, const Wide* map) {
+    void operator()(int block, Wide* map) {
         finish();
         map_ = map;
         next_ = 0;
@@ -195,6 +221,7 @@ class MapWriter {
             for (int lane = 0; lane < kWide; ++lane)
                 if (lane / kEdge < rows_ && lane % kEdge < columns_)
                     for (int c = 0; c < channels_; ++c) first_[lane / kEdge * row_stride + lane % kEdge * channels_ + c] = map_[c][lane];
+            std::fill_n(map_, channels_, Wide{});
             next_ = channels_;
         } else if (channels_ - next_ >= 2 * kWide) {
             stream<2>(row_stride);
@@ -206,13 +233,17 @@ class MapWriter {
     // Some cache lines of each pixel: memory takes pairs half as fast again as single ones.
     template <int kLines>
     void stream(int64_t row_stride) {
-        const Wide* const from = map_ + next_;
+        Wide* const from = map_ + next_;
         for (int row = 0; row < kEdge; ++row) {
             Wide lines[kLines][kEdge];
             for (int line = 0; line < kLines; ++line) transpose_row(from + line * kWide, row * kEdge, lines[line]);
             float* const to = first_ + row * row_stride + next_;
             for (int column = 0; column < kEdge; ++column)
                 for (int line = 0; line < kLines; ++line) store_streaming(to + column * channels_ + line * kWide, lines[line][column]);
+        }
+        for (int i = 0; i < kLines * kWide; ++i) {
+            from[i] = Wide{};
+            asm volatile("" : : "r"(from) : "memory");      // or else a call of memset, which takes longer
         }
         next_ += kLines * kWide;
     }
@@ -221,7 +252,7 @@ class MapWriter {
     int channels_;
     float* out_;
     Tile tile_ = {};
-    const Wide* map_ = nullptr;
+    Wide* map_ = nullptr;
     float* first_ = nullptr;    // pixel of the block
     int next_ = 1 << 30;        // channel of the map to write
     int rows_ = 0, columns_ = 0;        // of the block, inside the image
@@ -232,9 +263,10 @@ class MapWriter {
 static void codes(const TileLists& lists, const Splat* splats, const Codes& codes, float* out, float* alpha) {
     const int channels = codes.levels * codes.atoms;
     prefer_huge_pages(out, static_cast<int64_t>(lists.cameras) * lists.width * lists.height * channels * sizeof(float));
+    const PackedCodes packed(codes);
 #pragma omp parallel
     {
-        CodeTile maps(codes);
+        CodeTile maps(codes, packed);
         MapWriter writer(lists, channels, out);
 #pragma omp for schedule(dynamic, 4)
         for (int64_t index = 0; index < tile_count(lists); ++index) {

@@ -85,9 +85,10 @@ class RelevancyTile {
 
     void meanwhile() {}
 
-    void operator()(int block, const Wide* maps) {
+    void operator()(int block, Wide* maps) {
         if (block == 0) gather_atoms();
         for (int level = 0; level < codes_.levels; ++level) store(level, block, maps);
+        std::fill_n(maps, used_.size(), Wide{});
     }
 
     void store(int level, int block, const Wide* maps) {
@@ -141,9 +142,10 @@ class RelevancyTile {
 
 static void relevancy(const TileLists& lists, const Splat* splats, const Codes& codes, const RelevancyQuery& query,
                       float* out, float* alpha) {
+    const PackedCodes packed(codes);
 #pragma omp parallel
     {
-        CodeTile maps(codes);
+        CodeTile maps(codes, packed);
         RelevancyTile relevancy(lists, codes, query, out);
 #pragma omp for schedule(dynamic, 4)
         for (int64_t index = 0; index < tile_count(lists); ++index) {

@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
+#include "buffer.h"
 #include "geometry.h"
 
 namespace dictsplat {
@@ -62,7 +64,7 @@ struct DepthItem {
 }  // namespace
 
 // The Gaussians of one camera that touch a tile, nearest first; equal depths keep their order.
-static std::vector<DepthItem> sort_by_depth(const TileRange* ranges, const float* depths, int64_t count) {
+static Buffer<DepthItem> sort_by_depth(const TileRange* ranges, const float* depths, int64_t count) {
     auto touches = [&](int64_t n) { return ranges[n].x1 > ranges[n].x0 && ranges[n].y1 > ranges[n].y0; };
     const int gather_chunks = chunks_of(count);
     std::vector<int64_t> before(gather_chunks + 1, 0);
@@ -72,7 +74,7 @@ static std::vector<DepthItem> sort_by_depth(const TileRange* ranges, const float
         before[chunk + 1] = total;
     });
     for (int chunk = 0; chunk < gather_chunks; ++chunk) before[chunk + 1] += before[chunk];
-    std::vector<DepthItem> items(before[gather_chunks]), other(items.size());
+    Buffer<DepthItem> items(before[gather_chunks]), other(items.size());
     for_each_chunk(count, gather_chunks, [&](int chunk, int64_t begin, int64_t end) {
         DepthItem* to = items.data() + before[chunk];
         for (int64_t n = begin; n < end; ++n) {
@@ -93,7 +95,7 @@ static std::vector<DepthItem> sort_by_depth(const TileRange* ranges, const float
             return next[static_cast<size_t>(chunk) * kBuckets + (item.key >> shift & (kBuckets - 1))];
         };
         for_each_chunk(size, chunks, [&](int chunk, int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) ++bucket(chunk, items[i]);
+            for (int64_t i = begin; i < end; ++i) ++bucket(chunk, items.data()[i]);
         });
         int64_t total = 0;
         for (int b = 0; b < kBuckets; ++b)
@@ -104,9 +106,9 @@ static std::vector<DepthItem> sort_by_depth(const TileRange* ranges, const float
                 total += here;
             }
         for_each_chunk(size, chunks, [&](int chunk, int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) other[bucket(chunk, items[i])++] = items[i];
+            for (int64_t i = begin; i < end; ++i) other.data()[bucket(chunk, items.data()[i])++] = items.data()[i];
         });
-        items.swap(other);
+        std::swap(items, other);
     }
     return items;
 }
@@ -116,14 +118,14 @@ void fill_tile_lists(const TileRange* ranges, const float* depths, const int32_t
     const int tiles_x = tiles_across(width), tiles = tiles_x * tiles_across(height);
     int32_t base = 0;
     for (int c = 0; c < cameras; ++c) {
-        const std::vector<DepthItem> order = sort_by_depth(ranges + c * count, depths + c * count, count);
+        const Buffer<DepthItem> order = sort_by_depth(ranges + c * count, depths + c * count, count);
         const int64_t size = static_cast<int64_t>(order.size());
         const int chunks = chunks_of(size);
         std::vector<int32_t> next(static_cast<size_t>(chunks) * tiles, 0);
         auto for_each_tile = [&](int chunk, int64_t begin, int64_t end, auto&& visit) {
             int32_t* const of_tile = next.data() + static_cast<size_t>(chunk) * tiles;
             for (int64_t i = begin; i < end; ++i) {
-                const int64_t at = c * count + order[i].id;
+                const int64_t at = c * count + order.data()[i].id;
                 const TileRange r = ranges[at];
                 int32_t slot = starts[at];
                 for (int y = r.y0; y < r.y1; ++y)
