@@ -206,7 +206,7 @@ def bounds_ms(kernel: Kernel, gpu: Gpu) -> dict[str, float]:
 
 def occupancy(nonzeros: int, atoms: int) -> list[str]:
     """Markdown rows: blocks, and warps, that a multiprocessor holds at a time, by kernel and GPU."""
-    budget = json.loads(BUDGET.read_text(encoding="utf-8"))
+    budget = json.loads(BUDGET.read_text(encoding="utf-8"))["kernels"]
     rows = []
     for name, (threads, shared) in importlib.import_module("splat._cuda").blocks(nonzeros, atoms).items():
         cells = []

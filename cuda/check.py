@@ -1,9 +1,11 @@
 """Compiles every CUDA kernel for every architecture and holds what the compiler says to a committed budget.
 
-No GPU is needed. A warning, a byte of spilled registers, or more registers or shared memory per block than
-`cuda/gpu/budget.json` allows ends with exit status 1. After a deliberate change: ``python cuda/check.py --update``.
+No GPU is needed. A warning, a byte of spilled registers, or more registers per thread or shared memory per block than
+`cuda/gpu/budget.json` allows ends with exit status 1. After a deliberate change, and `make setup`:
+``python cuda/check.py --update``.
 """
 
+import importlib
 import json
 import re
 import shutil
@@ -14,27 +16,30 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 GPU = Path(__file__).parent / "gpu"
 BUDGET = GPU / "budget.json"
-ARCHITECTURES = ("80", "86", "89", "90", "120")
+ARCHITECTURES = ("75", "80", "86", "89", "90", "120")
 PTX = ("90", "120")
 """What GPUs between and after these compile for themselves."""
+
+ATOMS = (64, 128, 256)
+
+Table = dict[str, dict[str, dict[str, int]]]
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\d+)'")
 _SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers")
-_SHARED = re.compile(r"(\d+) bytes smem")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one kernel takes on one architecture: registers per thread, bytes per thread and (static) per block."""
+    """What one kernel takes on one architecture: registers, and bytes of local memory, per thread."""
 
     registers: int
     stack: int
     spills: int
-    shared: int
 
 
 def nvcc() -> str | None:
@@ -72,8 +77,7 @@ def usages(report: str) -> Iterator[tuple[str, str, Usage]]:
         elif match := _SPILLS.search(line):
             frame = int(match[1]), int(match[2]) + int(match[3])
         elif entry and (match := _USED.search(line)):
-            shared = _SHARED.search(line)
-            yield *entry, Usage(int(match[1]), *frame, int(shared[1]) if shared else 0)
+            yield *entry, Usage(int(match[1]), *frame)
             entry = None
 
 
@@ -87,9 +91,9 @@ def _plain(mangled: str) -> str:
     return f"{name}<{parameter[1]}>" if parameter else name
 
 
-def measure(compiler: str) -> dict[str, dict[str, dict[str, int]]]:
+def measure(compiler: str) -> Table:
     """kernel -> architecture -> usage, of all kernels."""
-    table: dict[str, dict[str, dict[str, int]]] = {}
+    table: Table = {}
     with ThreadPoolExecutor(2) as pool:
         for report in pool.map(lambda source: compile_report(source, compiler), sorted(GPU.glob("*.cu"))):
             for mangled, architecture, usage in usages(report):
@@ -97,22 +101,28 @@ def measure(compiler: str) -> dict[str, dict[str, dict[str, int]]]:
     return {kernel: dict(sorted(table[kernel].items(), key=lambda item: int(item[0]))) for kernel in sorted(table)}
 
 
-def excesses(
-    measured: dict[str, dict[str, dict[str, int]]], budget: dict[str, dict[str, dict[str, int]]]
-) -> Iterator[str]:
+def shared_bytes(kernels: Any) -> Table:
+    """atoms -> kernel -> {"bytes"}: shared memory per block at four nonzeros, as `splat._cuda` asks for it."""
+    return {
+        str(atoms): {name: {"bytes": size} for name, (_, size) in sorted(kernels.blocks(4, atoms).items())}
+        for atoms in ATOMS
+    }
+
+
+def excesses(measured: Table, budget: Table, column: str = "sm_") -> Iterator[str]:
     """A sentence for everything that is over budget, missing from it or spilled."""
-    for kernel in sorted(measured.keys() | budget.keys()):
-        allowed, taken = budget.get(kernel, {}), measured.get(kernel, {})
-        for architecture in sorted(allowed.keys() | taken.keys(), key=int):
-            name = f"{kernel} on sm_{architecture}"
-            if architecture not in allowed or architecture not in taken:
-                yield f"{name} is {'not in the budget' if architecture in taken else 'no longer compiled'}"
+    for row in sorted(measured.keys() | budget.keys()):
+        allowed, taken = budget.get(row, {}), measured.get(row, {})
+        for key in sorted(allowed.keys() | taken.keys()):
+            name = f"{row} on {column}{key}"
+            if key not in allowed or key not in taken:
+                yield f"{name} is {'not in the budget' if key in taken else 'no longer compiled'}"
                 continue
-            for what, amount in taken[architecture].items():
-                if amount > allowed[architecture][what]:
-                    yield f"{name} takes {amount} {what}, the budget allows {allowed[architecture][what]}"
-            if taken[architecture]["spills"]:
-                yield f"{name} spills {taken[architecture]['spills']} bytes"
+            for what, amount in taken[key].items():
+                if amount > allowed[key][what]:
+                    yield f"{name} takes {amount} {what}, the budget allows {allowed[key][what]}"
+            if taken[key].get("spills"):
+                yield f"{name} spills {taken[key]['spills']} bytes"
 
 
 def main(arguments: list[str]) -> int:
@@ -124,17 +134,24 @@ def main(arguments: list[str]) -> int:
     if compiler is None:
         print("cuda-check: skipped, because there is no nvcc on PATH")
         return 0
-    measured = measure(compiler)
+    try:
+        module = importlib.import_module("splat._cuda")
+    except ImportError as error:
+        print(f"cuda-check: the kernels are not installed ({error}); run: make setup", file=sys.stderr)
+        return 1
+    measured = {"kernels": measure(compiler), "shared": shared_bytes(module)}
     if arguments:
         BUDGET.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    problems = list(excesses(measured, json.loads(BUDGET.read_text(encoding="utf-8"))))
+    budget = json.loads(BUDGET.read_text(encoding="utf-8"))
+    problems = list(excesses(measured["kernels"], budget["kernels"]))
+    problems += (f"with atoms = {text}" for text in excesses(measured["shared"], budget["shared"], ""))
     print(f"{'kernel':24}" + "".join(f"{'sm_' + a:>8}" for a in ARCHITECTURES) + "   registers per thread")
-    for kernel, rows in measured.items():
+    for kernel, rows in measured["kernels"].items():
         print(f"{kernel:24}" + "".join(f"{rows[a]['registers']:>8}" for a in ARCHITECTURES if a in rows))
     for problem in problems:
         print(f"cuda-check: {problem}", file=sys.stderr)
     if not problems:
-        print(f"cuda-check: {len(measured)} kernels within {BUDGET.name}, no spills, no warnings")
+        print(f"cuda-check: {len(measured['kernels'])} kernels within {BUDGET.name}, no spills, no warnings")
     return int(bool(problems))
 
 

@@ -93,9 +93,10 @@ class Arguments {
 class DeviceGuard {
   public:
     explicit DeviceGuard(int device) : wanted_(device) {
-        if (cudaGetDevice(&previous_) != cudaSuccess) previous_ = wanted_;
-        if (previous_ != wanted_ && cudaSetDevice(wanted_) != cudaSuccess)
-            throw std::runtime_error("CUDA device " + std::to_string(wanted_) + " cannot be used");
+        cudaError_t status = cudaGetDevice(&previous_);
+        if (status == cudaSuccess && previous_ != wanted_) status = cudaSetDevice(wanted_);
+        if (status != cudaSuccess)
+            throw std::runtime_error("CUDA device " + std::to_string(wanted_) + ": " + cudaGetErrorString(status));
     }
     ~DeviceGuard() {
         if (previous_ != wanted_) cudaSetDevice(previous_);
@@ -168,6 +169,8 @@ NB_MODULE(_cuda, m) {
 #else
     m.attr("architectures") = "";
 #endif
+    m.def("obstacle", [](int device) { return std::string(gpu::obstacle(device)); }, nb::arg("device"),
+          "Why the kernels do not run on a CUDA device, or an empty string if they do.");
     m.def("blocks", [](int nonzeros, int atoms) {
         if (nonzeros < 1 || nonzeros > 64 || atoms < 1 || atoms > gpu::kMaxAtoms)
             throw std::invalid_argument("nonzeros must be in 1..64 and atoms in 1..256");

@@ -75,6 +75,16 @@ cudaError_t cudaFuncSetAttribute(Function* function, cudaFuncAttribute attribute
     return dictsplat::emulator::set_function_attribute(reinterpret_cast<const void*>(function), attribute, value);
 }
 
+struct cudaFuncAttributes {
+    int maxThreadsPerBlock;
+};
+
+template <class Function>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Function*) {
+    attributes->maxThreadsPerBlock = dictsplat::emulator::kMaxThreads;
+    return cudaSuccess;
+}
+
 // Runs the kernel to its end. Returns CUDA's errors for launches that CUDA refuses, and throws
 // `dictsplat::emulator::Error` for what the kernel does wrong.
 template <class... Parameters, class... Arguments>

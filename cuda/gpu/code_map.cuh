@@ -5,8 +5,8 @@
 
 namespace dictsplat::gpu {
 
-// Blocks are as large as their accumulators allow: 33 KB whatever the number of atoms, so that two blocks fit
-// every multiprocessor since sm_80, and four or five those of the A100 and H100.
+// Blocks are as large as their accumulators allow: 33 KB whatever the number of atoms, so that at least two
+// blocks fit a multiprocessor of every architecture since sm_80 (docs/kernels.md).
 constexpr int pixels_for(int atoms) { return atoms <= 64 ? 128 : atoms <= 128 ? 64 : 32; }
 
 // Nonzeros of staged splats in groups of four, which are added together: four loads, four multiply-adds, four stores.

@@ -94,6 +94,17 @@ void splat_codes_vjp(const SplatLists& s, const Codes& codes, const float* v_out
     }
 }
 
+const char* obstacle(int device) {
+    int previous = 0;
+    cudaError_t status = cudaGetDevice(&previous);
+    if (status == cudaSuccess) status = cudaSetDevice(device);
+    cudaFuncAttributes attributes;
+    if (status == cudaSuccess) status = cudaFuncGetAttributes(&attributes, codes_kernel<128>);
+    cudaSetDevice(previous);
+    cudaGetLastError();     // a reason that was told is not to be met again
+    return status == cudaSuccess ? "" : cudaGetErrorString(status);
+}
+
 BlockShape codes_block(const Codes& codes) {
     switch (pixels_for(codes.atoms)) {
         case 128: return shape_of<128>(codes);

@@ -56,6 +56,9 @@ void lift(const SplatLists&, int channels, const float* values, float* sums, flo
 // out [C, phrases, levels, H, W], alphas [C, H, W].
 void relevancy(const SplatLists&, const Codes&, const RelevancyQuery&, float* out, float* alphas, cudaStream_t);
 
+// Why these kernels do not run on a CUDA device, in CUDA's words, or "" if they do: too old a driver, no code for it.
+const char* obstacle(int device);
+
 BlockShape codes_block(const Codes&);       // forward and gradient
 BlockShape lift_block();
 BlockShape relevancy_block(const Codes&);

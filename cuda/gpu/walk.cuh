@@ -77,7 +77,9 @@ __device__ __forceinline__ unsigned reached_warps(const Patch<kPixels>& patch, f
                                                   float c, float opacity) {
     if (!(opacity >= kAlphaThreshold)) return 0;
     const float sigma = 2.0f * logf(opacity / kAlphaThreshold) + 1e-3f;
-    const float det = a * c - b * b;
+    // a c - b^2 without cancellation (Kahan): needles hundreds of pixels long would lose their tips.
+    const float square = b * b;
+    const float det = fmaf(a, c, -square) + fmaf(-b, b, square);
     float reach_x = 1e9f, reach_y = 1e9f;
     if (det > 1e-6f * a * c) {
         reach_x = sqrtf(sigma * c / det) * 1.0001f + 1e-3f;
