@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from gsplat.strategy import DefaultStrategy, MCMCStrategy
@@ -22,12 +21,12 @@ from torch import Tensor
 from encoders.errors import InputError
 from encoders.progress import Report, silent
 from splat.fit_checkpoint import load_checkpoint, save_checkpoint
+from splat.fit_views import FitViews, RecentFit
 from splat.gaussians import SH_BASES, SH_C0, Gaussians
 from splat.photometric import photometric_loss
 from splat.preview import PREVIEW_SECONDS, write_preview
 from splat.rasterize import rasterize_rgb
 from splat.rgb_config import RgbConfig
-from splat.scene.cameras import stack
 from splat.scene.scene import Scene
 
 __all__ = ["RgbConfig", "fit_rgb", "initial_gaussians"]
@@ -36,18 +35,19 @@ MIN_POINTS = 4
 """Fewer starting points than this cannot give a Gaussian a size from its three neighbours."""
 
 
-def initial_gaussians(points: np.ndarray, colors: np.ndarray, opacity: float) -> Gaussians:
+def initial_gaussians(points: np.ndarray, colors: np.ndarray, opacity: float, scale: float = 1.0) -> Gaussians:
     """Round Gaussians on points, as wide as the mean distance to their three nearest neighbours (3DGS).
 
     Args:
         points: [P, 3] with P >= 4.
         colors: uint8 [P, 3].
         opacity: in 0..1.
+        scale: their width is multiplied by it.
     """
     if len(points) < MIN_POINTS:
         raise InputError(f"The scene has {len(points)} points to start from; at least {MIN_POINTS} are needed.")
     distances, _ = cKDTree(points).query(points, k=4)
-    width = np.sqrt(np.clip((distances[:, 1:] ** 2).mean(axis=1), 1e-7, None))
+    width = scale * np.sqrt(np.clip((distances[:, 1:] ** 2).mean(axis=1), 1e-7, None))
     count = len(points)
     quats = torch.zeros(count, 4)
     quats[:, 0] = 1.0
@@ -60,25 +60,6 @@ def initial_gaussians(points: np.ndarray, colors: np.ndarray, opacity: float) ->
         logit_opacities=torch.full((count,), math.log(opacity / (1.0 - opacity))),
         sh=sh,
     )
-
-
-class _Views:
-    """Training photos and cameras at full and half size."""
-
-    def __init__(self, scene: Scene, device: str):
-        self.scene = scene
-        self.device = device
-
-    def __getitem__(self, key: tuple[int, bool]) -> tuple[Tensor, Tensor, Tensor]:
-        """(photo [H, W, 3] in 0..1, viewmat [1, 4, 4], K [1, 3, 3]) of view ``key[0]``, halved if ``key[1]``."""
-        index, half = key
-        camera = self.scene.cameras[index]
-        if half:
-            camera = camera.resized(max(1, camera.width // 2), max(1, camera.height // 2))
-        photo = np.array(self.scene.image(index))
-        if half:
-            photo = np.asarray(cv2.resize(photo, (camera.width, camera.height), interpolation=cv2.INTER_AREA), np.uint8)
-        return torch.from_numpy(photo).to(self.device).float() / 255.0, *stack([camera])
 
 
 @dataclass
@@ -117,6 +98,15 @@ class _Fit:
     def gaussians(self) -> Gaussians:
         p = {name: value.detach() for name, value in self.params.items()}
         return Gaussians(p["means"], p["quats"], p["scales"], p["opacities"], torch.cat([p["sh0"], p["shN"]], dim=1))
+
+    def penalty(self, config: RgbConfig) -> Tensor | float:
+        """3DGS-MCMC's regularisers (section 3.3), with gsplat's means over all Gaussians."""
+        total: Tensor | float = 0.0
+        if config.opacity_reg:
+            total = total + config.opacity_reg * self.params["opacities"].sigmoid().mean()
+        if config.scale_reg:
+            total = total + config.scale_reg * self.params["scales"].exp().mean()
+        return total
 
     def render(
         self, viewmats: Tensor, Ks: Tensor, width: int, height: int, degree: int, packed: bool, absgrad: bool
@@ -164,10 +154,11 @@ def fit_rgb(
     Args:
         checkpoint_dir: where the run leaves checkpoints; an interrupted run with the same settings continues there.
             Beside them, ``preview.jpg`` shows a view as it is now (`splat.preview`).
-        report: told the step, and loss, PSNR of the last views and number of Gaussians.
+        report: told the step, and loss, PSNR of the last views and number of Gaussians; on a GPU, loss and PSNR lag
+            up to `splat.fit_views.READ_EVERY` steps.
 
     Returns:
-        The Gaussians, on the CPU, and ``iterations``, ``loss`` and ``train_psnr`` (dB, mean of the last 50 steps).
+        The Gaussians, on the CPU, and ``iterations``, ``loss`` and ``train_psnr`` (dB), means of the last 50 steps.
 
     Raises:
         InputError: no training views, or too few points.
@@ -176,7 +167,8 @@ def fit_rgb(
         raise InputError(f"{scene.path} has no training views; give it more photos.")
     torch.manual_seed(config.seed)
     extent = scene.extent
-    fit = _Fit.start(initial_gaussians(scene.points, scene.point_colors, config.init_opacity), config, extent)
+    start = initial_gaussians(scene.points, scene.point_colors, config.init_opacity, config.init_scale)
+    fit = _Fit.start(start, config, extent)
     strategy = _strategy(config)
     strategy.check_sanity(fit.params, fit.optimizers)
     # 3DGS widens the camera radius by 10 % once more for the densification thresholds; `extent` has it already.
@@ -189,8 +181,7 @@ def fit_rgb(
     first_step = load_checkpoint(checkpoint, identity, fit.params, fit.optimizers, state)
 
     decay = (config.lr_means_final / config.lr_means) ** (1.0 / config.iterations)
-    views = _Views(scene, config.device)
-    recent: list[tuple[float, float]] = []
+    views, recent = FitViews(scene, config.device), RecentFit(config.device)
     order, order_epoch = scene.train, -1
     saved, shown = time.monotonic(), -math.inf
     for step in range(first_step, config.iterations):
@@ -202,17 +193,15 @@ def fit_rgb(
         packed = truth.is_cuda and len(fit.params["means"]) >= config.packed_from
         height, width, _ = truth.shape
         image, info = fit.render(viewmats, Ks, width, height, degree, packed, config.absgrad)
-        loss = photometric_loss(image, truth, config.ssim_weight)
-        _step_strategy(strategy, fit, state, step, info, config, loss.backward, packed)
+        loss = photometric_loss(image, truth, config.ssim_weight) + fit.penalty(config)
         fit.optimizers["means"].param_groups[0]["lr"] = config.lr_means * extent * decay**step
+        _step_strategy(strategy, fit, state, step, info, config, loss.backward, packed)
         for optimizer in fit.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-        with torch.no_grad():
-            error = (image.clamp(0.0, 1.0) - truth).square().mean().item()
-        recent = [*recent[-49:], (loss.item(), -10.0 * math.log10(max(error, 1e-10)))]
-        mean_loss, mean_psnr = np.mean(recent, axis=0)
+        recent.add(loss.detach(), image, truth)
+        mean_loss, mean_psnr = recent.means
         count = len(fit.params["means"])
         report(step + 1, config.iterations, f"loss {mean_loss:.4f}  PSNR {mean_psnr:.1f} dB  {count:,} Gaussians")
         if time.monotonic() - saved > config.checkpoint_seconds:
@@ -222,10 +211,10 @@ def fit_rgb(
             write_preview(checkpoint_dir / "preview.jpg", image, truth)
             shown = time.monotonic()
     save_checkpoint(checkpoint, identity, config.iterations, fit.params, fit.optimizers, state)
-    loss_psnr = np.mean(recent, axis=0) if recent else (math.nan, math.nan)
     stats: dict[str, float | int] = {"iterations": config.iterations}
-    if recent:
-        stats |= {"loss": float(loss_psnr[0]), "train_psnr": float(loss_psnr[1])}
+    if first_step < config.iterations:
+        recent.read()
+        stats["loss"], stats["train_psnr"] = recent.means
     return fit.gaussians().to("cpu"), stats
 
 

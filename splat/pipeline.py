@@ -35,6 +35,10 @@ Scorer = Callable[[Run, Scene, str, Report], dict[str, Any]]
 """Scores a run with a ``--device`` and writes `metrics.json`; `splat.score.score_run`, or something around it."""
 
 
+_EARLIER = {"strategy": "default"}
+"""Inputs of stages that older runs do not record, and what they were."""
+
+
 def _silent_stages(_stage: str) -> Report:
     return silent
 
@@ -71,13 +75,15 @@ class _Training:
         self.config = config
         self.reports = reports
         self.device = splat_device(config.device)
+        if "rgb" in config.stages and not self._has_gaussians():
+            self._rgb_config()  # which may be impossible on this device: say so before the scene is read
         self.scale = config.scale or self._recorded_scale() or automatic_scale(config.scene)
         self.language = LanguageConfig(
             atoms=config.atoms, nonzeros=config.nonzeros, solver=config.solver, seed=config.seed
         )
         self.scene = self._load_scene(with_points="rgb" in config.stages and not self._has_gaussians())
         self._refuse_views_too_small_to_score()
-        rgb = {"preset": config.preset, "seed": config.seed}
+        rgb = {"preset": config.preset, "strategy": config.strategy, "seed": config.seed}
         self.inputs: dict[str, dict[str, Any]] = {
             "rgb": {"scale": self.scale, **rgb},
             "features": {"scale": self.scale, "encoder": config.encoder, "regions": config.regions},
@@ -137,9 +143,10 @@ class _Training:
             if name == "features" and stage.status == "running" and FeatureStore(self.run.features_path).empty:
                 continue  # started with an encoder that never got to a view
             wanted = self.inputs[name]
-            changed = [key for key in wanted if stage.inputs.get(key) != wanted[key]]
+            had = _EARLIER | stage.inputs
+            changed = [key for key in wanted if had.get(key) != wanted[key]]
             if changed:
-                was = ", ".join(f"--{key} {stage.inputs.get(key)}" for key in changed)
+                was = ", ".join(f"--{key} {had.get(key)}" for key in changed)
                 now = ", ".join(f"--{key} {wanted[key]}" for key in changed)
                 raise InputError(
                     f"{self.run.folder} was trained with {was} and you ask for {now}; "
@@ -163,12 +170,16 @@ class _Training:
         with RunningStage(self.run, "rgb", self.inputs["rgb"], self.reports("rgb")) as step:
             gaussians, stats = fit_rgb(
                 self.scene,
-                RgbConfig.preset(self.config.preset, seed=self.config.seed, device=self.device),
+                self._rgb_config(),
                 run.checkpoints_path / "rgb",
                 step.report,
             )
             save_ply(path, gaussians)
             step.stats = {**_numbers(stats), "digest": file_digest(path), "gaussians": len(gaussians)}
+
+    def _rgb_config(self) -> RgbConfig:
+        config = self.config
+        return RgbConfig.preset(config.preset, seed=config.seed, device=self.device, strategy=config.strategy)
 
     def _copy_gaussians(self, source: Path) -> None:
         stage, path = self.run.stage("rgb"), self.run.gaussians_path

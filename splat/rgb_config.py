@@ -12,7 +12,8 @@ class RgbConfig:
 
     Attributes:
         iterations: optimisation steps, one view each.
-        strategy: "default" densifies by image-plane gradients (3DGS), "mcmc" relocates (needs a GPU).
+        strategy: "default" densifies by image-plane gradients (3DGS), "mcmc" relocates and adds noise (Kheradmand et
+            al. 2024; needs a GPU). `preset` sets what else belongs to it: regularisers, first Gaussians, schedule.
         sh_degree: spherical-harmonics degree reached, 0..3; raised by one every ``sh_every`` steps.
         refine_start, refine_stop, refine_every: when Gaussians are duplicated, split and pruned.
         reset_every: opacities are reset at this interval while refining; 0 never does.
@@ -21,7 +22,9 @@ class RgbConfig:
             cancel; takes a higher ``grow_grad2d``: gsplat's authors give 0.0008.
         max_gaussians: growth stops there, so that memory is bounded whatever the scene.
         coarse_until: images have half the size before this step.
-        init_opacity: of the first Gaussians.
+        init_opacity, init_scale: of the first Gaussians; their size is multiplied by ``init_scale``.
+        opacity_reg, scale_reg: weights in the loss of the mean opacity and of the mean standard deviation, in world
+            units; 3DGS-MCMC needs them so that there are Gaussians to relocate.
         ssim_weight: w in (1 - w) L1 + w (1 - SSIM).
         lr_means: initial learning rate of the means per unit of scene extent; decays to ``lr_means_final``.
         lr_*: Adam learning rates.
@@ -44,6 +47,9 @@ class RgbConfig:
     max_gaussians: int = 3_000_000
     coarse_until: int = 0
     init_opacity: float = 0.1
+    init_scale: float = 1.0
+    opacity_reg: float = 0.0
+    scale_reg: float = 0.0
     ssim_weight: float = 0.2
     lr_means: float = 1.6e-4
     lr_means_final: float = 1.6e-6
@@ -68,11 +74,24 @@ class RgbConfig:
             raise InputError("Absolute gradients need a CUDA GPU, because gsplat sums them there; leave absgrad out.")
 
     @staticmethod
-    def preset(name: str, *, seed: int = 0, device: str = "cpu") -> "RgbConfig":
-        """The settings behind ``--preset``: "fast" (minutes on two CPU cores), "default", "paper" (3DGS)."""
+    def preset(
+        name: str, *, seed: int = 0, device: str = "cpu", strategy: Literal["default", "mcmc"] = "default"
+    ) -> "RgbConfig":
+        """The settings behind ``--preset``: "fast" (minutes on two CPU cores), "default", "paper" (3DGS).
+
+        For "mcmc" they are combined with those of 3DGS-MCMC's authors, as in gsplat's example trainer.
+        """
         if name not in _PRESETS:
             raise InputError(f"--preset is {name!r}; choose one of {', '.join(_PRESETS)}.")
-        return replace(_PRESETS[name], seed=seed, device=device)
+        config = replace(_PRESETS[name], seed=seed, device=device)
+        if strategy == "default":
+            return config
+        # They refine for 25,000 of 30,000 steps.
+        stop = config.iterations * 5 // 6
+        return replace(
+            config, strategy="mcmc", refine_stop=stop, init_opacity=0.5, init_scale=0.1, opacity_reg=0.01,
+            scale_reg=0.01,
+        )  # fmt: skip
 
 
 _PRESETS = {

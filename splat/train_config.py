@@ -13,6 +13,7 @@ from splat.run import STAGES
 
 PRESETS = ("fast", "default", "paper")
 SOLVERS = ("lift", "sgd")
+STRATEGIES = ("default", "mcmc")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class TrainConfig:
         scene: folder of photos, COLMAP folder, folder with `transforms.json`, or video.
         scale: images are resized by it first; None picks 1, 1/2, 1/4, ... for about 1000 pixels at most.
         preset: "fast", "default" or "paper", see `splat.fit_rgb.RgbConfig`.
+        strategy: "default" or "mcmc", how Gaussians are added and removed, see there too.
         stages: the ones to run, of `splat.run.STAGES`; earlier ones must then be done already.
         encoder, regions: names for `encoders.create` and `encoders.create_regions`.
         solver: "lift" (closed form) or "sgd" (the paper's).
@@ -34,6 +36,7 @@ class TrainConfig:
     scene: Path
     scale: float | None = None
     preset: str = "default"
+    strategy: Literal["default", "mcmc"] = "default"
     stages: tuple[str, ...] = STAGES
     encoder: str = "embedded"
     regions: str = "embedded"
@@ -47,6 +50,7 @@ class TrainConfig:
     def check(self) -> None:
         """Raise `InputError` for values no training can use (`LanguageConfig` checks its own)."""
         _one_of("--preset", self.preset, PRESETS)
+        _one_of("--strategy", self.strategy, STRATEGIES)
         _one_of("--solver", self.solver, SOLVERS)
         parse_device(self.device)
         if not self.stages:

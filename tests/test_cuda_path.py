@@ -261,7 +261,11 @@ def test_first_steps_of_a_fit_are_those_of_the_cpu(cuda: None, scene: Photos, tm
 
 @pytest.mark.parametrize(
     "options",
-    [{"packed_from": 0}, {"absgrad": True, "grow_grad2d": 0.0008}, {"strategy": "mcmc", "max_gaussians": 400}],
+    [
+        {"packed_from": 0},
+        {"absgrad": True, "grow_grad2d": 0.0008},
+        {"strategy": "mcmc", "max_gaussians": 400, "opacity_reg": 0.01, "scale_reg": 0.01},
+    ],
     ids=["packed", "absgrad", "mcmc"],
 )
 def test_gaussians_are_added_and_a_stopped_fit_goes_on(

@@ -128,3 +128,39 @@ def test_impossible_fits_are_refused(scene: Scene, tmp_path: Path) -> None:
         fit_rgb(scene, replace(CONFIG, strategy="mcmc"), tmp_path)
     with pytest.raises(InputError, match="choose one of fast, default, paper"):
         RgbConfig.preset("quick")
+    with pytest.raises(InputError, match="mcmc strategy needs a CUDA GPU"):
+        RgbConfig.preset("fast", strategy="mcmc")
+
+
+def test_regularisers_make_gaussians_transparent_and_small(scene: Scene, tmp_path: Path) -> None:
+    """So heavy that nothing else counts, they move everything against its gradient: by Adam's first step, its rate."""
+    one = replace(CONFIG, iterations=1, opacity_reg=1e6, scale_reg=1e6)
+    start = initial_gaussians(scene.points, scene.point_colors, CONFIG.init_opacity)
+    gaussians, _ = fit_rgb(scene, one, tmp_path)
+    torch.testing.assert_close(gaussians.logit_opacities, start.logit_opacities - CONFIG.lr_opacities)
+    torch.testing.assert_close(gaussians.log_scales, start.log_scales - CONFIG.lr_scales)
+
+
+def test_regularisers_are_means_over_gaussians(scene: Scene, tmp_path: Path) -> None:
+    losses = []
+    for weights in ((0.0, 0.0), (0.3, 0.0), (0.0, 0.2)):
+        config = replace(CONFIG, iterations=1, opacity_reg=weights[0], scale_reg=weights[1], init_opacity=0.25)
+        losses.append(float(fit_rgb(scene, config, tmp_path / str(weights))[1]["loss"]))
+    widths = initial_gaussians(scene.points, scene.point_colors, 0.25).scales
+    assert losses[1] - losses[0] == pytest.approx(0.3 * 0.25, rel=1e-4)
+    assert losses[2] - losses[0] == pytest.approx(0.2 * float(widths.mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "stop"), [("fast", 1666), ("default", 5833), ("paper", 25_000)])
+def test_mcmc_comes_with_its_own_settings(name: str, stop: int) -> None:
+    config = RgbConfig.preset(name, device="cuda", strategy="mcmc")
+    assert (config.init_opacity, config.init_scale, config.opacity_reg, config.scale_reg) == (0.5, 0.1, 0.01, 0.01)
+    assert config.refine_stop == stop
+    plain = RgbConfig.preset(name, device="cuda")
+    assert (plain.init_opacity, plain.init_scale, plain.opacity_reg, plain.scale_reg) == (0.1, 1.0, 0.0, 0.0)
+
+
+def test_first_gaussians_can_be_made_smaller() -> None:
+    points, colors = np.random.default_rng(3).random((40, 3)), np.zeros((40, 3), np.uint8)
+    small, large = (initial_gaussians(points, colors, 0.1, scale).scales for scale in (0.1, 1.0))
+    torch.testing.assert_close(small, 0.1 * large)

@@ -51,7 +51,7 @@ scene = test_fit_rgb.scene
 
 @pytest.fixture(autouse=True)
 def cuda() -> None:
-    """Skips where torch sees no GPU; one that cannot be used fails. The first test may wait until gsplat is compiled."""
+    """Skips where torch sees no GPU; one that cannot be used fails. gsplat may have to be compiled first."""
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     obstacle = gpu_obstacle(retry=True)
