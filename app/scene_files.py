@@ -36,8 +36,8 @@ RATE = 24
 """Frames per second of a video."""
 SECONDS = (2, 10)
 """How short and how long a video may be."""
-MODEL_AZIMUTH, MODEL_DISTANCE = 0.5, 5.0
-"""Where the camera of `gr.Model3D` stands at first."""
+MODEL_AZIMUTH, MODEL_DISTANCE = 0.5, 2.5
+"""Where `gr.Model3D` takes the visitor to stand. Its camera stands twice as far off, for it has a longer lens."""
 STOPS = 8
 """A video through the photos' places stops at so many of them, evenly spread."""
 

@@ -1,0 +1,361 @@
+"""The Scene tab's events and files, without a page: what visitors ask for is what the library does."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import driver
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from app.frames import Painter
+from app.scene_events import LONGEST, MOST, SceneEvents, checked_vocabulary, rgb, rivals
+from app.scene_files import (
+    KINDS,
+    MINE,
+    PATHS,
+    PICTURE,
+    RATE,
+    RELEVANCY,
+    REST,
+    SELECTION,
+    SWAY,
+    VIEWS,
+    camera_path,
+    relevancy_colors,
+    write_file,
+    write_model,
+    write_video,
+)  # fmt: skip
+from app.scenes import Scenes
+from app.selection import EVERYTHING, KEPT, ONLY, RECOLOURED, WITHOUT, Changed, Selection, apply
+from app.told import told
+from app.visits import Visits, at_camera
+from encoders.errors import InputError
+from splat.evaluate import renderer
+from splat.gaussians import load_ply
+from splat.phrases import DEFAULT_NEGATIVES
+from splat.query import query_view, select_gaussians
+from splat.vocabulary import VOCABULARY
+from splat.web_splat import ROW
+
+
+@pytest.fixture(scope="module")
+def scenes(tiny_run: Path) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        driver.install(patch.setattr)
+        yield Scenes([tiny_run], "cpu")
+
+
+@pytest.fixture
+def events(scenes: Scenes) -> SceneEvents:
+    return SceneEvents(scenes, Visits(scenes), Painter())
+
+
+@pytest.fixture
+def token(events: SceneEvents) -> str:
+    return events.visits.begin("page").token
+
+
+def test_scenes_are_reached_by_position_only(scenes: Scenes, tiny_run: Path, tmp_path: Path) -> None:
+    assert scenes.names() == [("tiny", 0)]
+    assert scenes.add(tiny_run) == 0
+    assert len(scenes) == 1
+    for wrong in (1, -1, "0", None, 0.5, "../../etc"):
+        with pytest.raises(InputError, match="no scene"):
+            scenes.get(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not a run folder"):
+        scenes.add(tmp_path)
+    assert len(scenes) == 1
+    assert scenes.views(0)[0] == "test_000"
+    assert scenes.encoder(0) is scenes.encoder(0)
+    np.testing.assert_allclose(scenes.get(0).up, [0, 0, 1], atol=1e-6)
+
+
+def test_scenes_of_one_name_are_told_apart(tiny_run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = tmp_path / "tiny"
+    shutil.copytree(tiny_run, other)
+    scenes = Scenes([tiny_run, other], "cpu")
+    assert scenes.names() == [("tiny", 0), ("tiny (2)", 1)]
+    assert scenes.add(other) == 1
+
+
+def test_asking_prepares_what_frames_then_answer(events: SceneEvents, token: str) -> None:
+    stand = events.ask(token, [" red ", "green", "red", ""], "object, blue").stand
+    assert stand.prepared is not None
+    assert stand.prepared.names == ("red", "green")
+    assert stand.look.mode == "mask"
+    frame = events.painter.draw(stand, 96)
+    trained, encoder = stand.scene.trained, events.scenes.encoder(0)
+    direct = query_view(trained.gaussians, trained.field, stand.camera, ["red", "green"], encoder, ("object", "blue"))
+    for one, other in zip(frame.results, direct, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+    assert events.ask(token, [], "").stand.prepared is None
+
+
+def test_the_way_of_looking_is_kept_while_asking(events: SceneEvents, token: str) -> None:
+    events.look(token, "relevancy", 0.3, "part", 0.5, False)
+    look = events.ask(token, ["red"], "").stand.look
+    assert (look.mode, look.opacity, look.level, look.threshold, look.marks) == ("relevancy", 0.3, 1, 0.5, False)
+
+
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (lambda events, token: events.ask("other", ["red"], ""), "reload"),
+        (lambda events, token: events.ask(None, ["red"], ""), "reload"),
+        (lambda events, token: events.ask(token, [f"word {n}" for n in range(MOST + 1)], ""), "at a time"),
+        (lambda events, token: events.ask(token, ["x" * (LONGEST + 1)], ""), "shorten"),
+        (lambda events, token: events.ask(token, ["one two three four five six"], ""), "more than 5 words"),
+        (lambda events, token: events.ask(token, ["red"], "a," * 40 + "b" * 300), "negatives"),
+        (lambda events, token: events.look(token, "x-ray", 0.5, "auto", 0.4, True), "no mode"),
+        (lambda events, token: events.look(token, "mask", 2.0, "auto", 0.4, True), "opacity"),
+        (lambda events, token: events.look(token, "mask", 0.5, "giant", 0.4, True), "no level"),
+        (lambda events, token: events.look(token, "mask", 0.5, "auto", 1.0, True), "threshold"),
+        (lambda events, token: events.look(token, "mask", 0.5, "auto", float("nan"), True), "threshold"),
+        (lambda events, token: events.jump(token, "../../etc/passwd"), "no view"),
+        (lambda events, token: events.enter(token, 3), "no scene"),
+        (lambda events, token: events.pick(token, 1.0, 0.5, "", ""), "outside"),
+        (lambda events, token: events.pick(token, float("nan"), 0.5, "", ""), "outside"),
+        (lambda events, token: events.more(token, []), "Click into the picture"),
+        (lambda events, token: events.select(token, ""), "Look for something"),
+        (lambda events, token: events.show(token, ONLY, "#ff0000"), "Nothing is selected"),
+        (lambda events, token: events.show(token, "upside down", "#ff0000"), "can be shown"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_sentences(
+    events: SceneEvents, token: str, act: Callable[[SceneEvents, str], Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        act(events, token)
+
+
+def test_expected_errors_become_messages_and_faults_stay_faults() -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(gr.Error, match="give some words") as caught:
+        told(fail)(InputError("The phrase is empty; give some words."))
+    assert not caught.value.print_exception
+    with pytest.raises(gr.Error, match="not enough memory"):
+        told(fail)(MemoryError())
+    with pytest.raises(ZeroDivisionError):
+        told(fail)(ZeroDivisionError())
+    assert told(test_expected_errors_become_messages_and_faults_stay_faults).__name__.startswith("test_")
+
+
+def test_what_is_at_a_pixel_can_be_looked_for(events: SceneEvents, token: str) -> None:
+    events.ask(token, ["red"], "")
+    frame = events.painter.draw(events.visit(token).stand, 96)
+    x, y = frame.results[0].point
+    best = events.pick(token, (x + 0.5) / 96, (y + 0.5) / 72, "red, green\nblue", "")
+    assert {one.phrase for one in best} == {"red", "green", "blue"}
+    assert best[0].relevancy >= best[1].relevancy >= best[2].relevancy
+    names = events.more(token, ["red"])
+    assert names == ["red", f"like this {best[0].phrase} 1"]
+    stand = events.ask(token, names, "").stand
+    assert stand.prepared is not None
+    assert stand.prepared.names == tuple(names)
+    like = events.painter.draw(stand, 96).results[1]
+    assert like.mask[y, x]
+    events.pick(token, 0.5, 0.5, "", "")
+    assert len(set(events.more(token, names))) == 3
+    # A name that only looks like a sample's is a phrase.
+    assert events.ask(token, ["like this cat 7"], "").stand.samples == ()
+
+
+def test_selecting_is_what_the_library_selects(events: SceneEvents, token: str, tmp_path: Path) -> None:
+    stand = events.ask(token, ["red", "green"], "").stand
+    selection = events.select(token, "")
+    trained, encoder = stand.scene.trained, events.scenes.encoder(0)
+    each = [select_gaussians(trained.gaussians, trained.field, word, encoder) for word in ("red", "green")]
+    torch.testing.assert_close(selection.chosen, each[0] | each[1])
+    assert 0 < selection.count < len(trained.gaussians)
+    events.look(token, "mask", 0.5, "whole", 0.4, True)
+    at_whole = events.select(token, "")
+    one = select_gaussians(trained.gaussians, trained.field, "red", encoder, level=2)
+    other = select_gaussians(trained.gaussians, trained.field, "green", encoder, level=2)
+    torch.testing.assert_close(at_whole.chosen, one | other)
+
+
+def test_a_sample_selects_the_gaussians_around_it(events: SceneEvents, token: str) -> None:
+    events.pick(token, 0.5, 0.8, "", "")
+    names = events.more(token, [])
+    stand = events.ask(token, names, "").stand
+    events.visit(token).change(lambda now: replace(now, levels=(2,)))
+    selection = events.select(token, "")
+    camera = stand.camera
+    events.show(token, ONLY, "#ff0000")
+    alone = events.painter.draw(replace(events.visit(token).stand, look=replace(stand.look, mode="picture")), 96)
+    assert 0 < selection.count < len(stand.scene.trained.gaussians)
+    assert alone.picture[int(0.8 * camera.height), camera.width // 2].max() > 20
+
+
+def test_the_ways_a_selection_is_shown(events: SceneEvents, token: str) -> None:
+    stand = events.ask(token, ["red"], "").stand
+    selection = events.select(token, "")
+    trained = stand.scene.trained
+    camera = trained.camera("test_000")
+    render = {way: renderer(apply(stand.scene, replace(selection, way=way)))(camera) for way in (ONLY, WITHOUT)}
+    np.testing.assert_array_equal(render[ONLY], renderer(trained.gaussians.subset(selection.chosen))(camera))
+    np.testing.assert_array_equal(render[WITHOUT], renderer(trained.gaussians.subset(~selection.chosen))(camera))
+    painted = apply(stand.scene, replace(selection, way=RECOLOURED, color=(0.0, 0.0, 1.0)))
+    assert not torch.equal(painted.sh[selection.chosen], trained.gaussians.sh[selection.chosen])
+    torch.testing.assert_close(painted.sh[~selection.chosen], trained.gaussians.sh[~selection.chosen])
+    assert apply(stand.scene, replace(selection, way=EVERYTHING)) is trained.gaussians
+    shown = events.show(token, WITHOUT, "rgba(0, 128, 255, 1)").stand.selection
+    assert shown is not None
+    assert shown.way == WITHOUT
+    assert shown.color == pytest.approx((0, 128 / 255, 1))
+
+
+def test_changed_scenes_are_remembered_but_few(events: SceneEvents, token: str) -> None:
+    scene = events.visit(token).stand.scene
+    chosen = torch.zeros(len(scene.trained.gaussians), dtype=torch.bool)
+    chosen[:10] = True
+    changed = Changed()
+    selections = [Selection((str(n),), chosen) for n in range(KEPT + 1)]
+    first = changed(scene, selections[0])
+    assert changed(scene, selections[0]) is first
+    for selection in selections[1:]:
+        changed(scene, selection)
+    assert changed(scene, selections[0]) is not first
+    assert changed(scene, None) is scene.trained.gaussians
+
+
+def test_files_hold_what_is_seen(events: SceneEvents, token: str, tmp_path: Path) -> None:
+    visit = events.visit(token)
+    for kind, missing in ((RELEVANCY, "Look for"), (SELECTION, "Nothing is selected"), ("all files", "no file")):
+        with pytest.raises(InputError, match=missing):
+            write_file(tmp_path, kind, visit.stand, events.painter, 96)
+    stand = events.ask(token, ["red", "green"], "").stand
+    selection = events.select(token, "")
+    events.show(token, EVERYTHING, "#ff0000")
+    stand = visit.stand
+    paths = {kind: write_file(tmp_path, kind, stand, events.painter, 96) for kind in KINDS}
+    assert {path.parent for path in paths.values()} == {tmp_path}
+    frame = events.painter.draw(stand, 96)
+    np.testing.assert_array_equal(np.asarray(Image.open(paths[PICTURE])), frame.picture)
+    gaussians = stand.scene.trained.gaussians
+    for kind, kept in ((SELECTION, selection.chosen), (REST, ~selection.chosen)):
+        written = load_ply(paths[kind])
+        torch.testing.assert_close(written.means, gaussians.means[kept])
+        torch.testing.assert_close(written.sh, gaussians.sh[kept])
+    with np.load(paths[RELEVANCY], allow_pickle=False) as found:
+        assert found["names"].tolist() == ["red", "green"]
+        assert found["relevancy"].shape == (2, 3, 72, 96)
+        np.testing.assert_array_equal(found["mask"], [result.mask for result in frame.results])
+        np.testing.assert_allclose(found["confidence"], [result.confidence for result in frame.results])
+        np.testing.assert_array_equal(found["viewmat"], stand.camera.viewmat)
+    nothing = replace(selection, chosen=torch.zeros_like(selection.chosen))
+    with pytest.raises(InputError, match="Nothing is left"):
+        write_file(tmp_path, SELECTION, replace(stand, selection=nothing), events.painter, 96)
+
+
+def test_names_of_files_are_words(events: SceneEvents, token: str, tmp_path: Path) -> None:
+    stand = events.ask(token, ["../../etc/passwd", "a b"], "").stand
+    path = write_file(tmp_path, PICTURE, stand, events.painter, 48)
+    assert path.parent == tmp_path
+    assert path.name == "tiny-etc-passwd-a-b.png"
+
+
+def test_a_video_is_the_frames_of_its_path(events: SceneEvents, token: str, tmp_path: Path) -> None:
+    stand = events.visit(token).stand
+    cameras = camera_path(stand, SWAY, 2)
+    assert len(cameras) == 2 * RATE
+    seen: list[tuple[int, int]] = []
+    write_video(tmp_path / "video.mp4", stand, cameras[:7], events.painter, 95, lambda *step: seen.append(step))
+    assert seen[0] == (0, 7)
+    assert seen[-1] == (7, 7)
+    video = cv2.VideoCapture(str(tmp_path / "video.mp4"))
+    frames = []
+    while (read := video.read())[0]:
+        frames.append(read[1][..., ::-1])
+    assert len(frames) == 7
+    assert frames[0].shape == (70, 94, 3)
+    for frame, camera in ((frames[0], cameras[0]), (frames[6], cameras[6])):
+        expected = events.painter.draw(replace(stand, camera=camera), 95).picture[:70, :94]
+        assert np.abs(frame.astype(int) - expected).mean() < 8
+    assert list(tmp_path.iterdir()) == [tmp_path / "video.mp4"]
+
+
+def test_videos_go_where_they_are_told(events: SceneEvents, token: str) -> None:
+    visit = events.visit(token)
+    path = camera_path(visit.stand, VIEWS, 3)
+    cameras = visit.stand.scene.trained.cameras
+    np.testing.assert_allclose(path[0].viewmat, cameras[0].viewmat, atol=1e-9)
+    np.testing.assert_allclose(path[-1].viewmat, cameras[-1].viewmat, atol=1e-9)
+    with pytest.raises(InputError, match="two views"):
+        camera_path(visit.stand, MINE, 3)
+    assert events.remember(token) == 1
+    events.jump(token, "train_003")
+    assert events.remember(token) == 2
+    path = camera_path(visit.stand, MINE, 2)
+    np.testing.assert_allclose(path[-1].viewmat, visit.stand.scene.trained.camera("train_003").viewmat, atol=1e-9)
+    events.forget(token)
+    assert visit.stand.path == ()
+    for way, seconds, sentence in (
+        (PATHS[0], 11, "seconds"),
+        (PATHS[0], float("nan"), "seconds"),
+        ("up", 3, "no video"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            camera_path(visit.stand, way, seconds)
+
+
+def test_the_model_has_the_visitors_selection_and_colours(events: SceneEvents, token: str, tmp_path: Path) -> None:
+    stand = events.ask(token, ["red"], "").stand
+    selection = events.select(token, "")
+    events.show(token, ONLY, "#ff0000")
+    stand = events.visit(token).stand
+    write_model(tmp_path / "a.splat", stand)
+    rows = np.fromfile(tmp_path / "a.splat", ROW)
+    visible = stand.scene.trained.gaussians.opacities > 1 / 255
+    assert len(rows) == int((visible & selection.chosen).sum())
+    # What the visitor turns around is in the middle of the viewer.
+    stand = replace(stand, selection=None, look=replace(stand.look, mode="relevancy", opacity=1.0))
+    write_model(tmp_path / "b.splat", stand)
+    heat = np.fromfile(tmp_path / "b.splat", ROW)
+    assert len(heat) == int(visible.sum())
+    colors = relevancy_colors(stand)
+    most, least = colors[selection.chosen].mean(0), colors[~selection.chosen].mean(0)
+    assert most[0] - most[2] > least[0] - least[2]  # redder
+    expected = {tuple(color) for color in (colors * 255 + 0.5).byte().tolist()}
+    assert {tuple(row) for row in heat["rgba"][:, :3].tolist()} <= expected
+
+
+def test_jumping_stands_at_the_camera_and_looks_at_what_is_there(events: SceneEvents, token: str) -> None:
+    stand = events.jump(token, "train_002").stand
+    camera = stand.scene.trained.camera("train_002")
+    assert stand.camera is camera is stand.home
+    ahead = camera.viewmat[:3, :3] @ stand.pivot + camera.viewmat[:3, 3]
+    np.testing.assert_allclose(ahead[:2], 0.0, atol=1e-9)
+    depths = stand.scene.trained.gaussians.means.double().numpy() @ camera.viewmat[2, :3] + camera.viewmat[2, 3]
+    assert np.percentile(depths, 1) < ahead[2] < np.percentile(depths, 99)
+    # Where nothing is ahead, the scene's own distance is taken.
+    away = np.diag([-1.0, 1.0, -1.0, 1.0]) @ camera.viewmat
+    assert np.isfinite(at_camera(stand, replace(camera, viewmat=away)).pivot).all()
+
+
+def test_lists_of_words_are_bounded() -> None:
+    assert rivals(" , ") == DEFAULT_NEGATIVES
+    assert rivals("a, b,a") == ("a", "b")
+    assert checked_vocabulary("") == VOCABULARY
+    assert checked_vocabulary("cat\ndog, cat") == ("cat", "dog")
+    with pytest.raises(InputError, match="vocabulary"):
+        checked_vocabulary(",".join(map(str, range(1001))))
+
+
+@pytest.mark.parametrize(
+    "text", ["red", "", "#12345", "#gggggg", "rgb(1, 2)", "rgb(300, 0, 0)", "url(javascript:1,2,3)"]
+)
+def test_what_is_no_colour_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="no colour"):
+        rgb(text)
