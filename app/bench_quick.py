@@ -8,7 +8,7 @@ from app.bench import measure
 from app.bench_scene import BenchConfig
 from encoders.errors import InputError
 from encoders.progress import Report, silent
-from splat.train_config import pick_device
+from splat.device import splat_device
 
 QUICK = BenchConfig(gaussians=10_000, width=240, height=180, dense=(), repeats=3, slow=False)
 """What is timed."""
@@ -19,7 +19,8 @@ def measure_quickly(device: str = "auto", seconds: float = SECONDS, report: Repo
     """`app.bench.measure` of `QUICK`.
 
     Raises:
-        InputError: the machine is so busy that it has not ended after ``seconds``.
+        InputError: ``device`` is not one or cannot be used, or the machine is so busy that it has not ended after
+            ``seconds``.
     """
     deadline = time.monotonic() + seconds
 
@@ -28,4 +29,4 @@ def measure_quickly(device: str = "auto", seconds: float = SECONDS, report: Repo
             raise InputError("This machine is too busy to be measured now; try again when it is idle.")
         report(done, total, message)
 
-    return measure(replace(QUICK, device=pick_device(device)), bounded)
+    return measure(replace(QUICK, device=splat_device(device)), bounded)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from pretend_cuda import pretend_cuda
 
-from app import bench
+from app import bench, bench_quick
 from app.doctor import _cuda
 from benchmarks import scaling_curves
 from encoders.errors import InputError
@@ -108,15 +108,15 @@ def test_speed_is_measured_on_the_cpu_where_a_gpu_cannot_be_used(
 
     with pretend_cuda():
         monkeypatch.setattr(device, "cuda_kernels", absent)
-        for module in (bench, scaling_curves):
+        for module in (bench, bench_quick, scaling_curves):
             monkeypatch.setattr(module, "measure", measure)
         monkeypatch.setattr("sys.argv", ["scaling_curves.py", str(tmp_path / "curves.png")])
-        for work in (bench.bench, scaling_curves.main):
+        for work in (bench.bench, bench_quick.measure_quickly, scaling_curves.main):
             with pytest.raises(Stopped):
                 work()
         with pytest.raises(InputError, match="dictsplat are not built"):
             bench.bench(device="cuda")
-    assert measured == ["cpu", "cpu"]
+    assert measured == ["cpu"] * 3
 
 
 def test_doctor_says_what_a_gpu_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
