@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(wildcard CMakeLists.txt) $(shell find cuda -type f \
 	\( -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' -o -name 'CMakeLists.txt' \) 2>/dev/null)
 
-.PHONY: help setup demo app test lint cuda-check bench clean
+.PHONY: help setup demo app test lint cuda-check browser bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -32,8 +32,14 @@ demo: $(STAMP) ## build the demo scene, train on it, query it and score it: out/
 	$(BIN)/dictsplat demo --out out/demo
 
 # A process per core and one thread in each is quicker than one process with many threads.
-test: lint cuda-check ## ruff, mypy, the CUDA compiler's report and every test
+# The tests that drive a browser skip, and say so, where none can be had.
+test: lint cuda-check browser ## ruff, mypy, the CUDA compiler's report and every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		{ apt-get install -y --no-install-recommends chromium || { apt-get update && apt-get install -y --no-install-recommends chromium; }; } \
+		>/dev/null 2>&1; } || echo "browser tests will skip: there is no Chromium, and it cannot be installed from here"
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -42,9 +48,8 @@ lint: $(STAMP) ## ruff and mypy
 cuda-check: $(STAMP) ## compile the CUDA kernels for every architecture, within cuda/gpu/budget.json; needs nvcc, no GPU
 	$(BIN)/python cuda/check.py
 
-app: $(STAMP) ## ask the demo scene for things in a browser; makes it first if need be
-	@test -f out/demo/language.safetensors || $(BIN)/dictsplat demo --out out/demo
-	$(BIN)/dictsplat view out/demo
+app: $(STAMP) ## the app in a browser: ask scenes for things, make new ones, look for defects
+	$(BIN)/dictsplat view $(patsubst %/language.safetensors,%,$(wildcard out/*/language.safetensors))
 
 bench: $(STAMP) ## the speed table of this machine
 	$(BIN)/dictsplat bench
