@@ -3,13 +3,21 @@
 
 namespace dictsplat::DS_ISA {
 
-struct BlendInputs {
+// What blending reads of a splat, and the gradient writes: asked for ahead, because they lie anywhere in memory.
+struct Ask {
+    const TileLists& lists;
     const float* colors;
     const float* depths;
+    const float* sums = nullptr;
 
-    void operator()(int32_t id) const {
-        __builtin_prefetch(colors + 3 * static_cast<int64_t>(id));
+    void operator()(int64_t position) const {
+        const int64_t id = lists.ids[position];
+        __builtin_prefetch(colors + 3 * id);
         __builtin_prefetch(depths + id);
+        if (sums == nullptr) return;
+        const float* sum = sums + static_cast<int64_t>(lists.slots[position]) * kBlendSums;
+        __builtin_prefetch(sum, 1);
+        __builtin_prefetch(sum + kBlendSums - 1, 1);
     }
 };
 
@@ -22,7 +30,7 @@ static void blend(const TileLists& lists, const Splat* splats, const float* colo
         struct Sums {
             Wide red, green, blue, depth, coverage;
         } sums[kBlocks] = {};
-        walk_tile(lists, splats, tile, BlendInputs{colors, depths}, [&](const TileSplat& s, auto&& sample) {
+        walk_tile(lists, splats, tile, Ask{lists, colors, depths}, [&](const TileSplat& s, auto&& sample) {
             const float* color = colors + 3 * static_cast<int64_t>(s.id);
             const float red = color[0], green = color[1], blue = color[2], distance = depths[s.id];
             s.for_each_block([&](unsigned block) {
@@ -76,7 +84,7 @@ static void blend_vjp(const TileLists& lists, const Splat* splats, const float* 
                                  rgb[3 * p + 2] * v_rgb[3 * p + 2] + depth[p] * v_depth[p] + alpha[p] * v_alpha[p];
             }
         }
-        walk_tile(lists, splats, tile, BlendInputs{colors, depths}, [&](const TileSplat& s, auto&& sample) {
+        walk_tile(lists, splats, tile, Ask{lists, colors, depths, sums}, [&](const TileSplat& s, auto&& sample) {
             const float* color = colors + 3 * static_cast<int64_t>(s.id);
             const float red = color[0], green = color[1], blue = color[2], distance = depths[s.id];
             Wide step_x, step_y;
