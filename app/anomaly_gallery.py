@@ -6,6 +6,7 @@ threshold draws again and computes nothing.
 
 import base64
 import html
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,6 @@ import cv2
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import block_reduce
 
 from app.anomaly_job import GOOD, Inspection
 from app.anomaly_report import METHODS, histogram
@@ -31,6 +31,8 @@ PAGE = 12
 """Photos on one sheet."""
 PREVIEW = 320
 """Longer side of the pictures on a sheet, in pixels at most."""
+THREADS = 4
+"""That draw a sheet."""
 SMALL = 64
 """Longer side of the pictures of good parts."""
 SHOWN = {"all": "All", "flagged": "Anomalous", "fine": "Good", "unreadable": "Unreadable"}
@@ -98,8 +100,12 @@ def sheet_html(inspection: Inspection, look: Look) -> str:
     pages = max(1, -(-len(chosen) // PAGE))
     page = min(max(look.page, 0), pages - 1)
     counts = {name: len(kinds) if name == "all" else kinds.count(name) for name in SHOWN}
+    with ThreadPoolExecutor(THREADS) as pool:  # large photos that were not shown before take half a second each
+        cards = pool.map(
+            lambda place: _card(inspection, place, rows[place], threshold), chosen[page * PAGE : (page + 1) * PAGE]
+        )
     return _template("anomaly_sheet.html.j2").render(
-        cards=[_card(inspection, place, rows[place], threshold) for place in chosen[page * PAGE : (page + 1) * PAGE]],
+        cards=list(cards),
         filters=[(name, label, counts[name]) for name, label in SHOWN.items() if counts[name] or name == "all"],
         look=look,
         page=page,
@@ -152,7 +158,8 @@ def _preview(inspection: Inspection, place: int, row: Row) -> tuple[Image, NDArr
     if not path.exists():
         photo, values = inspection.photo(row), inspection.map(row)
         factor = -(-max(values.shape) // PREVIEW)
-        values = block_reduce(values, factor, np.max)
+        for axis in (0, 1):
+            values = np.maximum.reduceat(values, range(0, values.shape[axis], factor), axis)
         small = cv2.resize(photo, (values.shape[1], values.shape[0]), interpolation=cv2.INTER_AREA)
         with atomic_path(path) as temporary:
             np.savez(temporary, photo=small, map=values.astype(np.float16))

@@ -412,7 +412,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with gr.Blocks() as page:
             anomaly_tab(FakeInspector())
         page.queue(max_size=32, default_concurrency_limit=2)
-        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+        # Not gradio's look at its own page, which fails on a busy machine.
+        _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, _frontend=False)
         yield url
         page.close()
 

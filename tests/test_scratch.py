@@ -121,7 +121,7 @@ def program(parent: Path, ending: str) -> subprocess.Popen:
 
 
 def test_nothing_outlives_the_program(tmp_path: Path) -> None:
-    assert program(tmp_path, "sys.exit(3)").wait(20) == 3
+    assert program(tmp_path, "sys.exit(3)").wait(60) == 3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +131,7 @@ def test_the_next_program_removes_what_a_killed_one_left(tmp_path: Path) -> None
     first = Scratch(parent=tmp_path)
     assert left.exists()  # its owner lives
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(20)
+    process.wait(60)
     second = Scratch(parent=tmp_path)
     assert not left.exists()
     assert first.root.exists()
