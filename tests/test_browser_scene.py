@@ -1,0 +1,203 @@
+"""The Scene tab in a browser: what a visitor sees is held against the demo scene's true answers."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from browser import Site
+from gradio_client import Client
+from page import at_rest, choose, download, drawn_again, frame_number, look_for, message, opened, picture
+
+from splat.gaussians import load_ply
+from splat.scene.room import CATEGORIES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+VIEW = "test_000"
+FRAMES_PER_SECOND = 2.0
+"""While dragging; a quarter of what an idle machine with two cores is meant to reach, for one that is not idle."""
+
+COLOURS_OF_A_FRAME = """canvas => new Promise((done, fail) => {
+  const small = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
+  const pen = small.getContext("2d", { willReadFrequently: true });
+  let frames = 0;
+  function look() {
+    pen.drawImage(canvas, 0, 0, 64, 64);
+    const pixels = new Uint32Array(pen.getImageData(0, 0, 64, 64).data.buffer);
+    const colours = new Set(pixels).size;
+    if (colours > 100 || ++frames > 100) done(colours);
+    else requestAnimationFrame(look);
+  }
+  requestAnimationFrame(look);
+})"""
+"""How many there are at last on a canvas that is drawn anew in every frame."""
+
+
+@pytest.fixture
+def page(visit: Callable[..., "Page"]) -> "Page":
+    """The Scene tab, as a visitor who just came sees it."""
+    page = visit()
+    at_rest(page)
+    return page
+
+
+def truth(site: Site, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    mask = cv2.imread(str(site.painted / "scene" / "labels" / VIEW / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
+    return cv2.resize(mask, shape[1::-1], interpolation=cv2.INTER_LINEAR) > 127
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def shown_mask(page: "Page") -> np.ndarray:
+    """What is not darkened when masks are drawn over the picture, bool [H, W]."""
+    page.get_by_label("Points and boxes").uncheck()
+    masked = picture_after(page, lambda: page.get_by_role("radio", name="Mask").check())
+    plain = picture_after(page, lambda: page.get_by_role("radio", name="Picture").check())
+    return cv2.blur(masked.sum(2) - 0.5 * plain.sum(2), (3, 3)) > 0
+
+
+def picture_after(page: "Page", act: Callable[[], object]) -> np.ndarray:
+    with drawn_again(page):
+        act()
+    return picture(page).astype(np.float64)
+
+
+def test_a_word_finds_the_thing(page: "Page", site: Site) -> None:
+    opened(page, "Advanced")
+    page.get_by_label("number input for Opacity").fill("1")
+    page.get_by_label("number input for Opacity").press("Enter")
+    look_for(page, "cat")
+    assert page.get_by_role("radio", name="Mask").is_checked()
+    answer = page.locator(".viewport-answers li").inner_text()
+    sure = float(re.search(r"0\.\d\d", answer)[0])
+    told = Client(site.address, verbose=False).predict(0, VIEW, "cat", "", "auto", 0.4, api_name="/query")[2]
+    assert sure == pytest.approx(told["confidence"], abs=0.006)
+    mask = shown_mask(page)
+    x, y = (int(number) for number in re.search(r"at (\d+), (\d+)", answer).groups())
+    cat = truth(site, "cat", mask.shape)
+    assert truth(site, "cat", (180, 240))[y, x]
+    found = overlap(mask, cat)
+    print(f"IoU of 'cat' as it is shown: {found:.2f}")
+    assert found > 0.7
+    assert all(overlap(mask, truth(site, name, mask.shape)) < 0.1 for name in CATEGORIES if name != "cat")
+
+
+def test_the_scene_follows_the_pointer(page: "Page") -> None:
+    before = picture(page)
+    box = page.locator(".viewport").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    with drawn_again(page):
+        page.mouse.move(x, y)
+        page.mouse.down()
+        first, started = frame_number(page), time.monotonic()
+        for step in range(1, 101):
+            page.mouse.move(x + 0.6 * step, y)
+            page.wait_for_timeout(20)
+        rate = (frame_number(page) - first) / (time.monotonic() - started)
+        page.mouse.up()
+    print(f"{rate:.1f} frames per second while dragging")
+    assert rate > FRAMES_PER_SECOND
+    after = picture(page)
+    assert before.shape == after.shape
+    (right, down), _ = cv2.phaseCorrelate(*(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) / 255.0 for one in (before, after)))
+    assert right > 10
+    assert abs(down) < 10
+    with drawn_again(page):
+        page.get_by_role("button", name="Reset the view").click()
+    assert np.abs(picture(page).astype(int) - before).mean() < 2
+
+
+def test_the_keyboard_moves_the_camera(page: "Page") -> None:
+    viewport = page.get_by_role("application")
+    viewport.focus()
+    start = picture(page).astype(int)
+    for key in ("ArrowLeft", "Shift+ArrowUp", "+", "]"):
+        before = picture(page).astype(int)
+        with drawn_again(page):
+            viewport.press(key)
+        assert np.abs(picture(page) - before).mean() > 2, key
+    with drawn_again(page):
+        viewport.press("Home")
+    assert np.abs(picture(page) - start).mean() < 2
+
+
+def test_a_thing_is_isolated_exported_and_loaded_again(page: "Page", site: Site, tmp_path: Path) -> None:
+    labels, scene = np.load(site.painted / "labels.npy"), load_ply(site.painted / "run" / "gaussians.ply")
+    look_for(page, "cat")
+    opened(page, "3D selection")
+    with drawn_again(page):
+        page.get_by_role("button", name="Select in 3D").click()
+    told = page.get_by_text("Gaussians of cat are selected").inner_text()
+    count = int(told.split(" ")[0].replace(",", ""))
+    page.get_by_role("radio", name="Picture").check()
+    alone = picture_after(page, lambda: page.get_by_role("radio", name="selection only").check())
+    assert overlap(alone.sum(2) > 30, truth(site, "cat", alone.shape)) > 0.6
+    opened(page, "Save a file")
+    files = {}
+    for kind in ("selected Gaussians (PLY)", "all other Gaussians (PLY)"):
+        choose(page, "What to save", kind)
+        page.get_by_role("button", name="Make the file").click()
+        file = page.get_by_role("row", name=re.compile("rest" if "other" in kind else "selection"))
+        files[kind] = load_ply(download(page, file.get_by_role("link"), tmp_path))
+    cat, rest = files.values()
+    assert (len(cat), len(cat) + len(rest)) == (count, len(scene))
+    places = {tuple(mean): label for mean, label in zip(scene.means.tolist(), labels, strict=True)}
+    chosen = np.array([places[tuple(mean)] for mean in cat.means.tolist()])
+    label = 1 + CATEGORIES.index("cat")
+    assert (chosen == label).mean() > 0.6
+    assert (chosen == label).sum() > 0.85 * (labels == label).sum()
+    assert {tuple(mean) for mean in rest.means.tolist()}.isdisjoint(tuple(mean) for mean in cat.means.tolist())
+
+
+def test_a_click_says_what_is_there_and_finds_more_of_it(page: "Page", site: Site) -> None:
+    inside = truth(site, "coffee cup", picture(page).shape)
+    y, x = (int(np.median(axis)) for axis in np.nonzero(inside))
+    box = page.locator(".viewport").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + x / inside.shape[1] * box["width"], box["y"] + y / inside.shape[0] * box["height"])
+    best = page.get_by_role("meter").first
+    best.wait_for()
+    print(f"best phrase for a pixel of the coffee cup: {best.get_attribute('aria-label')}")
+    assert re.search("cup|coffee|mug", str(best.get_attribute("aria-label")))
+    with drawn_again(page):
+        page.get_by_role("button", name="Find more like this").click()
+    opened(page, "Advanced")
+    assert overlap(shown_mask(page), inside) > 0.5
+
+
+def test_a_video_and_a_model_are_made(page: "Page") -> None:
+    opened(page, "Make a video")
+    length = page.get_by_label("number input for Seconds")
+    length.fill("2")
+    length.press("Enter")
+    page.get_by_role("button", name="Make the video").click()
+    video = page.locator("video")
+    video.wait_for()
+    video.evaluate("video => video.duration || new Promise(done => video.onloadedmetadata = done)")
+    assert video.evaluate("video => video.duration") == pytest.approx(2.0, abs=0.1)
+    opened(page, "On your own graphics card")
+    page.get_by_role("button", name="Show as a 3D model").click()
+    canvas = page.locator("canvas")
+    canvas.wait_for()
+    assert canvas.evaluate(COLOURS_OF_A_FRAME) > 100
+
+
+def test_a_mistake_is_a_message_and_the_page_goes_on(page: "Page") -> None:
+    opened(page, "3D selection")
+    page.get_by_role("button", name="Select in 3D").click()
+    assert "Look for something first" in message(page)
+    field = page.get_by_role("combobox", name="Look for")
+    field.fill("x" * 300)
+    field.press("Enter")
+    assert "letters" in message(page)
+    page.get_by_role("button", name="Remove").first.click()
+    look_for(page, "rocket")
