@@ -16,19 +16,19 @@ from app.doctor import Finding, examine
 from app.scenes import Scenes
 from app.told import told
 
-UNSEEN = "<p>It is looked at when this tab is opened.</p>"
 MARKS = {"ok": ("✓", "fine"), "note": ("·", "worth knowing"), "broken": ("✗", "broken")}
 VERSIONS = ("dictsplat", "gradio", "numpy")
 """Of packages that `app.doctor` does not list."""
 SPEED = "bench.json"
 """Where `dictsplat bench --json` may have left the speed table, in the folder of runs."""
 STYLE = """
-table { width: 100%; border-collapse: collapse; }
-th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.9rem 0.3rem 0; overflow-wrap: anywhere; }
-th { font-weight: 600; min-width: 7em; }
+table { border-collapse: collapse; color: var(--body-text-color); }
+th, td { text-align: left; vertical-align: top; padding: 0.3rem 1.2rem 0.3rem 0; overflow-wrap: anywhere; }
+th { font-weight: 600; min-width: 6.5em; }
 tr { border-top: 1px solid var(--border-color-primary); }
 tr:first-child { border-top: 0; }
-td.mark { width: 1.6em; font-weight: 700; color: var(--color-accent); }
+td.mark { padding-right: 0.6rem; font-weight: 700; color: var(--color-accent); }
+p { margin: 0; color: var(--body-text-color); }
 """
 MEANINGS = {
     "embedded": "two small models that were installed with the program; they think in ImageNet's 1,000 classes, so "
@@ -38,7 +38,8 @@ MEANINGS = {
 }
 SWITCH = """A scene keeps the encoder that it was described with. To describe the same Gaussians with a stronger one:
 
-    dictsplat train photos/ --out out/other --gaussians out/mine/gaussians.ply --encoder openclip:ViT-B-16
+    dictsplat train photos/ --out out/other --encoder openclip:ViT-B-16 \\
+        --gaussians out/mine/gaussians.ply
 
 Its weights are downloaded the first time, or read from a file: `openclip:ViT-B-16:weights.safetensors`."""
 INTRODUCTION = """Photos of a place become 3D Gaussians that carry sparse codes over a small dictionary, so that they
@@ -56,12 +57,10 @@ def about_tab(scenes: Scenes, root: Path, tab: gr.Tab, device: str = "auto") -> 
     """
     gr.Markdown(INTRODUCTION)
     gr.Markdown("### Encoders")
-    used = gr.HTML(encoders_html(scenes), css_template=STYLE, label="Encoders in use")
+    used = _table(encoders_html(scenes), "Encoders in use")
     gr.Markdown(SWITCH)
     gr.Markdown("### This machine")
-    found = gr.HTML(
-        "<p>It is looked at when this tab is opened.</p>", css_template=STYLE, label="What this machine has"
-    )
+    found = _table("<p>It is looked at when this tab is opened.</p>", "What this machine has")
     gr.Markdown("### Speed")
     table = gr.Markdown(speed_text(root), label="Speed table", elem_classes="speed-table")
     measure = gr.Button("Measure in a minute", size="md")
@@ -76,6 +75,10 @@ def about_tab(scenes: Scenes, root: Path, tab: gr.Tab, device: str = "auto") -> 
     tab.select(lambda: encoders_html(scenes), None, used, show_progress="hidden", **quiet)
     tab.select(told(lambda: findings_html(_examined(), _versions())), None, found, **quiet)
     measure.click(told(quickly), None, table, **quiet)
+
+
+def _table(content: str, label: str) -> gr.HTML:
+    return gr.HTML(content, css_template=STYLE, apply_default_css=False, label=label)
 
 
 def encoders_html(scenes: Scenes) -> str:
@@ -107,13 +110,13 @@ def findings_html(findings: Sequence[Finding], versions: Sequence[Finding] = ())
 def speed_text(root: Path) -> str:
     """The speed table that was measured for this folder of runs, as Markdown, or how to get one."""
     path = root / SPEED
-    how = f"`dictsplat bench --json {path}` measures this machine beside other ways in some minutes"
+    how = f"`dictsplat bench --json {SPEED}`, run in the folder of scenes, measures this machine for some minutes"
     if not path.is_file():
         return f"{how}; the button below takes a smaller scene."
     try:
         return markdown_table(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return f"{path} holds no speed table; {how}."
+        return f"`{SPEED}` holds no speed table; {how}."
 
 
 @cache
