@@ -10,9 +10,8 @@ struct Ask {
     const float* depths;
     const float* sums = nullptr;
 
-    void operator()(int64_t position) const {
-        const int64_t id = lists.ids[position];
-        __builtin_prefetch(colors + 3 * id);
+    void operator()(int64_t position, int32_t id) const {
+        __builtin_prefetch(colors + 3 * static_cast<int64_t>(id));
         __builtin_prefetch(depths + id);
         if (sums == nullptr) return;
         const float* sum = sums + static_cast<int64_t>(lists.slots[position]) * kBlendSums;

@@ -89,7 +89,7 @@ class CodeTile {
         fresh_ = true;
         clear_queues();
         const int64_t first_id = tile.camera * codes_.gaussians;
-        auto ask = [&](int64_t position) { packed_.ask(lists.ids[position] - first_id); };
+        auto ask = [&](int64_t, int32_t id) { packed_.ask(id - first_id); };
         walk_tile(lists, splats, tile, ask, [&](const TileSplat& s, auto&& sample) {
             decode(s.id - first_id);
             s.for_each_block([&](unsigned block) {
@@ -298,11 +298,11 @@ static void codes_vjp(const TileLists& lists, const Splat* splats, const Codes& 
                     Wide* const map = &maps[block_of(row, column)];
                     for (int c = 0; c < channels; ++c) map[c * kBlocks][lane_of(row, column)] = pixel[c];
                 }
-            auto ask = [&](int64_t position) {
+            auto ask = [&](int64_t position, int32_t id) {
                 const float* v = v_intersections + static_cast<int64_t>(lists.slots[position]) * per_splat;
                 __builtin_prefetch(v, 1);
                 __builtin_prefetch(v + per_splat - 1, 1);
-                __builtin_prefetch(codes.indices + (lists.ids[position] - tile.camera * codes.gaussians) * per_splat);
+                __builtin_prefetch(codes.indices + (id - tile.camera * codes.gaussians) * per_splat);
             };
             walk_tile(lists, splats, tile, ask, [&](const TileSplat& s, auto&& sample) {
                 alignas(64) Wide weight[kBlocks];

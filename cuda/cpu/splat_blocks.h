@@ -114,9 +114,9 @@ struct TileSplat {
     }
 };
 
-constexpr auto ask_nothing = [](int64_t) {};
+constexpr auto ask_nothing = [](int64_t, int32_t) {};
 
-// Visits the splats of a tile front to back. `ask(position)` is called some splats ahead, for prefetching; then
+// Visits the splats of a tile front to back. `ask(position, id)` is called some splats ahead, for prefetching; then
 // visit(TileSplat, sample) with sample(block) -> Sample, which must be called once for every block of the splat,
 // because sampling advances the transmittance.
 template <class Ask, class Visitor>
@@ -142,7 +142,8 @@ DS_HD void walk_tile(const TileLists& lists, const Splat* splats, const Tile& ti
             TileSplat s;
             s.blocks = static_cast<unsigned>(sifted.blocks[i]) & live;
             if (s.blocks == 0) continue;
-            ask(start + i + kWide < tile.end ? start + i + kWide : start + i);
+            const int later = start + i + kWide < tile.end ? i + kWide : i;
+            ask(start + later, ids[later]);
             s.position = start + i;
             s.id = ids[i];
             const Splat& g = splats[s.id];
