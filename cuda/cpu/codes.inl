@@ -207,7 +207,7 @@ class MapWriter {
     }
 
     void meanwhile() {
-        if (next_ < channels_ && (++calls_ & 3) == 0) write();
+        if (next_ < channels_) write();
     }
 
     void finish() {
@@ -230,22 +230,22 @@ class MapWriter {
         }
     }
 
-    // Some cache lines of each pixel: memory takes pairs half as fast again as single ones.
+    // Some cache lines of four pixels: memory takes pairs half as fast again as single ones, and few at a time.
     template <int kLines>
     void stream(int64_t row_stride) {
         Wide* const from = map_ + next_;
-        for (int row = 0; row < kEdge; ++row) {
-            Wide lines[kLines][kEdge];
-            for (int line = 0; line < kLines; ++line) transpose_row(from + line * kWide, row * kEdge, lines[line]);
-            float* const to = first_ + row * row_stride + next_;
-            for (int column = 0; column < kEdge; ++column)
-                for (int line = 0; line < kLines; ++line) store_streaming(to + column * channels_ + line * kWide, lines[line][column]);
-        }
+        Wide lines[kLines][kEdge];
+        for (int line = 0; line < kLines; ++line) transpose_row(from + line * kWide, row_ * kEdge, lines[line]);
+        float* const to = first_ + row_ * row_stride + next_;
+        for (int column = 0; column < kEdge; ++column)
+            for (int line = 0; line < kLines; ++line) store_streaming(to + column * channels_ + line * kWide, lines[line][column]);
+        if (++row_ < kEdge) return;
+        row_ = 0;
+        next_ += kLines * kWide;
         for (int i = 0; i < kLines * kWide; ++i) {
             from[i] = Wide{};
             asm volatile("" : : "r"(from) : "memory");      // or else a call of memset, which takes longer
         }
-        next_ += kLines * kWide;
     }
 
     const TileLists& lists_;
@@ -255,9 +255,9 @@ class MapWriter {
     Wide* map_ = nullptr;
     float* first_ = nullptr;    // pixel of the block
     int next_ = 1 << 30;        // channel of the map to write
+    int row_ = 0;               // of the block to write
     int rows_ = 0, columns_ = 0;        // of the block, inside the image
     bool streams_ = false;
-    unsigned calls_ = 0;
 };
 
 static void codes(const TileLists& lists, const Splat* splats, const Codes& codes, float* out, float* alpha) {
