@@ -300,6 +300,12 @@ def test_digits(value: float, text: str) -> None:
     assert bench_tables.digits(value) == text
 
 
+def test_the_title_names_the_device(result: dict[str, Any]) -> None:
+    card = {"config": {**result["config"], "device": "cuda"}, "machine": {"processor": "Card 9"}, "date": "2026-01-02"}
+    assert bench_tables.title(card) == "50×35, 300 Gaussians, Card 9, 2026-01-02"
+    assert f"{result['machine']['threads']} threads, " in bench_tables.title(result)
+
+
 def test_bench_writes_both_files(
     result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
