@@ -103,7 +103,7 @@ static void blend_vjp(const TileLists& lists, const Splat* splats, const float* 
                 const Wide v_alpha_here = q.transmittance * gain - behind * reciprocal(1.0f - q.alpha);
                 // Zero where the splat does not count or where alpha is held at its maximum.
                 const WideInt moves = (q.weight > 0.0f) & (q.alpha < kAlphaMax);
-                const Wide v_sigma = moves ? -q.alpha * v_alpha_here : Wide{};
+                const Wide v_sigma = select(moves, -q.alpha * v_alpha_here, Wide{});
                 v += v_sigma;
                 v_x += v_sigma * s.step_x[block];
                 v_y += v_sigma * s.step_y[block];

@@ -95,7 +95,7 @@ class RelevancyTile {
         const Atoms& atoms = atoms_[level];
         const Wide* const map = maps + level * codes_.atoms;
         const Wide squared = squared_norms(atoms, map);
-        const Wide norm = squared > 1e-12f ? query_.temperature / square_root(squared) : Wide{};
+        const Wide norm = select(squared > 1e-12f, query_.temperature / square_root(squared), Wide{});
         Wide rival = splat(-1e30f), dots[kTexts];
         for (int text = query_.phrases; text < query_.texts; text += kTexts) {
             products(atoms, map, text, dots);
@@ -107,9 +107,9 @@ class RelevancyTile {
             if (phrase % kTexts == 0) products(atoms, map, phrase, dots);
             const Wide lead = dots[phrase % kTexts] * norm - rival;
             // exp_negative takes a distance: sigmoid(x) = 1 - sigmoid(-x) keeps it positive.
-            const Wide e = exp_negative(lead < 0.0f ? -lead : lead);
-            const Wide value = (lead < 0.0f ? e : splat(1.0f)) / (1.0f + e);
-            alignas(64) const Wide shown = norm > 0.0f ? value : Wide{};
+            const Wide e = exp_negative(select(lead < 0.0f, -lead, lead));
+            const Wide value = select(lead < 0.0f, e, splat(1.0f)) / (1.0f + e);
+            alignas(64) const Wide shown = select(norm > 0.0f, value, Wide{});
             const int64_t image = (static_cast<int64_t>(tile_.camera) * query_.phrases + phrase) * codes_.levels + level;
             float* out = out_ + (image * lists_.height + tile_.y + first_row) * lists_.width + tile_.x + first_column;
             for (int r = 0; r < kEdge && first_row + r < tile_.rows; ++r)

@@ -14,16 +14,93 @@ namespace dictsplat {
 
 constexpr int kWide = 16;
 
-typedef float Wide __attribute__((vector_size(kWide * sizeof(float))));
-typedef int32_t WideInt __attribute__((vector_size(kWide * sizeof(int32_t))));     // comparisons give 0 or -1
-
 }  // namespace dictsplat
 
 namespace dictsplat::DS_ISA {
 
-DS_HD Wide splat(float value) { return value - Wide{}; }
+#if defined(__AVX512F__)
 
-DS_HD WideInt lanes() { return WideInt{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
+typedef float Wide __attribute__((vector_size(kWide * sizeof(float))));
+typedef int32_t WideInt __attribute__((vector_size(kWide * sizeof(int32_t))));     // comparisons give 0 or -1
+
+DS_HD Wide splat(float value) { return value - Wide{}; }
+DS_HD Wide to_float(WideInt v) { return __builtin_convertvector(v, Wide); }
+DS_HD WideInt bits_of(Wide v) { return (WideInt)v; }
+DS_HD Wide of_bits(WideInt v) { return (Wide)v; }
+DS_HD Wide select(WideInt mask, Wide a, Wide b) { return mask ? a : b; }
+
+#else
+
+// GCC keeps vectors that are wider than its registers in memory, so here they are two of half the width.
+typedef float Half __attribute__((vector_size(32)));
+typedef int32_t HalfInt __attribute__((vector_size(32)));
+
+template <class T, class Lane>
+struct alignas(64) Pair {
+    T low, high;
+
+    Pair() = default;
+    Pair(T l, T h) : low(l), high(h) {}
+    DS_HD Lane& operator[](int i) { return reinterpret_cast<Lane*>(this)[i]; }
+    DS_HD Lane operator[](int i) const { return reinterpret_cast<const Lane*>(this)[i]; }
+};
+struct Wide : Pair<Half, float> {
+    using Pair::Pair;
+};
+struct WideInt : Pair<HalfInt, int32_t> {      // comparisons give 0 or -1
+    using Pair::Pair;
+};
+
+DS_HD Wide splat(float value) { return {value - Half{}, value - Half{}}; }
+DS_HD WideInt splat(int value) { return {value - HalfInt{}, value - HalfInt{}}; }
+
+#define DS_OPERATOR(Type, Scalar, op)                                                       \
+    DS_HD Type operator op(Type a, Type b) { return {a.low op b.low, a.high op b.high}; }   \
+    DS_HD Type operator op(Type a, Scalar b) { return a op splat(b); }                      \
+    DS_HD Type operator op(Scalar a, Type b) { return splat(a) op b; }
+#define DS_COMPARISON(Type, Scalar, op)                                                                                 \
+    DS_HD WideInt operator op(Type a, Type b) { return {(HalfInt)(a.low op b.low), (HalfInt)(a.high op b.high)}; }      \
+    DS_HD WideInt operator op(Type a, Scalar b) { return a op splat(b); }
+DS_OPERATOR(Wide, float, +)
+DS_OPERATOR(Wide, float, -)
+DS_OPERATOR(Wide, float, *)
+DS_OPERATOR(Wide, float, /)
+DS_OPERATOR(WideInt, int, +)
+DS_OPERATOR(WideInt, int, -)
+DS_OPERATOR(WideInt, int, *)
+DS_OPERATOR(WideInt, int, %)
+DS_OPERATOR(WideInt, int, /)
+DS_OPERATOR(WideInt, int, &)
+DS_OPERATOR(WideInt, int, <<)
+DS_OPERATOR(WideInt, int, >>)
+DS_COMPARISON(Wide, float, <)
+DS_COMPARISON(Wide, float, >)
+DS_COMPARISON(Wide, float, <=)
+DS_COMPARISON(Wide, float, >=)
+DS_COMPARISON(WideInt, int, <=)
+#undef DS_OPERATOR
+#undef DS_COMPARISON
+DS_HD Wide operator-(Wide v) { return {-v.low, -v.high}; }
+DS_HD WideInt operator-(WideInt v) { return {-v.low, -v.high}; }
+DS_HD Wide& operator+=(Wide& a, Wide b) { return a = a + b; }
+DS_HD Wide& operator-=(Wide& a, Wide b) { return a = a - b; }
+DS_HD Wide& operator-=(Wide& a, float b) { return a = a - b; }
+DS_HD WideInt& operator+=(WideInt& a, WideInt b) { return a = a + b; }
+
+DS_HD Wide to_float(WideInt v) { return {__builtin_convertvector(v.low, Half), __builtin_convertvector(v.high, Half)}; }
+DS_HD WideInt bits_of(Wide v) { return {(HalfInt)v.low, (HalfInt)v.high}; }
+DS_HD Wide of_bits(WideInt v) { return {(Half)v.low, (Half)v.high}; }
+DS_HD Wide select(WideInt mask, Wide a, Wide b) { return {mask.low ? a.low : b.low, mask.high ? a.high : b.high}; }
+
+#endif
+
+DS_HD WideInt lanes() {
+#if defined(__AVX512F__)
+    return WideInt{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+    return {HalfInt{0, 1, 2, 3, 4, 5, 6, 7}, HalfInt{8, 9, 10, 11, 12, 13, 14, 15}};
+#endif
+}
 
 // 2^x for |x| < 126 with a relative error below 2e-7; anything else gives any value. Degree-5 minimax on the
 // distance to the nearest integer.
@@ -36,13 +113,13 @@ DS_HD Wide exp2_small(Wide x) {
     p = p * f + 2.40222421e-1f;
     p = p * f + 6.93146978e-1f;
     p = p * f + 1.0f;
-    return (Wide)((WideInt)p + ((WideInt)shifted << 23));    // kRound's own bits are shifted out
+    return of_bits(bits_of(p) + (bits_of(shifted) << 23));    // kRound's own bits are shifted out
 }
 
 // exp(-s) for s >= 0; s beyond 87 gives about 1e-38, which every caller discards.
 DS_HD Wide exp_negative(Wide s) {
     const Wide x = s * -1.44269504088896341f;
-    return exp2_small(x < -126.0f ? splat(-126.0f) : x);
+    return exp2_small(select(x < -126.0f, splat(-126.0f), x));
 }
 
 // 1 / x for ordinary x, with a relative error below 2e-7: a division takes as long as all else in a block.
@@ -50,12 +127,7 @@ DS_HD Wide reciprocal(Wide x) {
 #if defined(__AVX512F__)
     const Wide y = (Wide)_mm512_maskz_rcp14_ps(0xFFFF, (__m512)x);
 #elif defined(__AVX__)
-    __m256 halves[2];
-    __builtin_memcpy(halves, &x, sizeof(x));
-    halves[0] = _mm256_rcp_ps(halves[0]);
-    halves[1] = _mm256_rcp_ps(halves[1]);
-    Wide y;
-    __builtin_memcpy(&y, halves, sizeof(y));
+    const Wide y = {(Half)_mm256_rcp_ps((__m256)x.low), (Half)_mm256_rcp_ps((__m256)x.high)};
 #else
     const Wide y = 1.0f / x;
 #endif
@@ -65,6 +137,8 @@ DS_HD Wide reciprocal(Wide x) {
 DS_HD Wide square_root(Wide x) {
 #if defined(__AVX512F__)
     return (Wide)_mm512_maskz_sqrt_ps(0xFFFF, (__m512)x);
+#elif defined(__AVX__)
+    return {(Half)_mm256_sqrt_ps((__m256)x.low), (Half)_mm256_sqrt_ps((__m256)x.high)};
 #else
     for (int i = 0; i < kWide; ++i) x[i] = __builtin_sqrtf(x[i]);
     return x;
@@ -80,43 +154,27 @@ DS_HD bool any_above(Wide v, float limit) {
     return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(limit), _CMP_GT_OQ) != 0;
 }
 #else
-DS_HD Wide lower(Wide a, Wide b) { return a < b ? a : b; }
-DS_HD Wide higher(Wide a, Wide b) { return a > b ? a : b; }
+DS_HD Wide lower(Wide a, Wide b) { return select(a < b, a, b); }
+DS_HD Wide higher(Wide a, Wide b) { return select(a > b, a, b); }
 DS_HD WideInt floor_to_int(Wide v) {
-    const WideInt whole = __builtin_convertvector(v, WideInt);
-    return whole + (__builtin_convertvector(whole, Wide) > v);
+    const WideInt whole = {__builtin_convertvector(v.low, HalfInt), __builtin_convertvector(v.high, HalfInt)};
+    return whole + (to_float(whole) > v);
 }
 DS_HD bool any_above(Wide v, float limit) {
     const WideInt m = v > limit;
-    typedef int64_t Longs __attribute__((vector_size(kWide * sizeof(int32_t))));
-    const Longs w = (Longs)m;
-    return (w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]) != 0;
+#if defined(__AVX__)
+    return _mm256_movemask_ps((__m256)(m.low | m.high)) != 0;
+#else
+    int any = 0;
+    for (int i = 0; i < kWide; ++i) any |= m[i];
+    return any != 0;
+#endif
 }
 #endif
 
 // GCC takes shuffles apart into single lanes where no instruction has their width.
 #if defined(__AVX512F__)
 #define DS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, WideInt{__VA_ARGS__})
-#else
-typedef float Half __attribute__((vector_size(32)));
-typedef int32_t HalfInt __attribute__((vector_size(32)));
-
-struct Halves {
-    Half low, high;
-};
-
-DS_HD Halves halves(Wide v) {
-    Halves h;
-    __builtin_memcpy(&h, &v, sizeof(h));
-    return h;
-}
-
-DS_HD Wide join(Half low, Half high) {
-    const Halves h = {low, high};
-    Wide v;
-    __builtin_memcpy(&v, &h, sizeof(v));
-    return v;
-}
 #endif
 
 // The first `count` of sixteen, 0 in the other lanes.
@@ -154,8 +212,8 @@ DS_HD Wide fold(Wide a, Wide b) {
     return DS_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23) +
            DS_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #else
-    const Half x = halves(a).low + halves(a).high, y = halves(b).low + halves(b).high;
-    return join(__builtin_shuffle(x, y, HalfInt{0, 8, 1, 9, 2, 10, 3, 11}), __builtin_shuffle(x, y, HalfInt{4, 12, 5, 13, 6, 14, 7, 15}));
+    const Half x = a.low + a.high, y = b.low + b.high;
+    return {__builtin_shuffle(x, y, HalfInt{0, 8, 1, 9, 2, 10, 3, 11}), __builtin_shuffle(x, y, HalfInt{4, 12, 5, 13, 6, 14, 7, 15})};
 #endif
 }
 
@@ -178,9 +236,8 @@ DS_HD void store_streaming(float* dst, Wide v) {
 #if defined(__AVX512F__)
     _mm512_stream_ps(dst, (__m512)v);
 #elif defined(__AVX__)
-    const Halves h = halves(v);
-    _mm256_stream_ps(dst, (__m256)h.low);
-    _mm256_stream_ps(dst + 8, (__m256)h.high);
+    _mm256_stream_ps(dst, (__m256)v.low);
+    _mm256_stream_ps(dst + 8, (__m256)v.high);
 #else
     __builtin_memcpy(dst, &v, sizeof(v));
 #endif
@@ -196,11 +253,8 @@ DS_HD Wide gather_quads(const Wide* a, const Wide* b, const Wide* c, const Wide*
     return (Wide)_mm512_mask_broadcast_f32x4(all, 0xF000, quad(d));
 #elif defined(__AVX__)
     auto quad = [&](const Wide* v) { return _mm_load_ps(reinterpret_cast<const float*>(v) + first); };
-    const __m256 halves[2] = {_mm256_insertf128_ps(_mm256_castps128_ps256(quad(a)), quad(b), 1),
-                              _mm256_insertf128_ps(_mm256_castps128_ps256(quad(c)), quad(d), 1)};
-    Wide all;
-    __builtin_memcpy(&all, halves, sizeof(all));
-    return all;
+    return {(Half)_mm256_insertf128_ps(_mm256_castps128_ps256(quad(a)), quad(b), 1),
+            (Half)_mm256_insertf128_ps(_mm256_castps128_ps256(quad(c)), quad(d), 1)};
 #else
     Wide all;
     for (int i = 0; i < 4; ++i) all[i] = (*a)[first + i], all[4 + i] = (*b)[first + i], all[8 + i] = (*c)[first + i], all[12 + i] = (*d)[first + i];
@@ -223,7 +277,7 @@ DS_HD void transpose_quads(const Wide in[4], Wide out[4]) {
     const HalfInt low = {0, 8, 1, 9, 4, 12, 5, 13}, high = {2, 10, 3, 11, 6, 14, 7, 15};
     const HalfInt even = {0, 1, 8, 9, 4, 5, 12, 13}, odd = {2, 3, 10, 11, 6, 7, 14, 15};
     Half parts[2][4], done[2][4];
-    for (int i = 0; i < 4; ++i) parts[0][i] = halves(in[i]).low, parts[1][i] = halves(in[i]).high;
+    for (int i = 0; i < 4; ++i) parts[0][i] = in[i].low, parts[1][i] = in[i].high;
     for (int h = 0; h < 2; ++h) {
         const Half* const v = parts[h];
         const Half a = __builtin_shuffle(v[0], v[1], low), b = __builtin_shuffle(v[0], v[1], high);
@@ -233,7 +287,7 @@ DS_HD void transpose_quads(const Wide in[4], Wide out[4]) {
         done[h][2] = __builtin_shuffle(b, d, even);
         done[h][3] = __builtin_shuffle(b, d, odd);
     }
-    for (int i = 0; i < 4; ++i) out[i] = join(done[0][i], done[1][i]);
+    for (int i = 0; i < 4; ++i) out[i] = {done[0][i], done[1][i]};
 #endif
 }
 

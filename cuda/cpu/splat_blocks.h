@@ -122,12 +122,12 @@ constexpr auto ask_nothing = [](int64_t, int32_t) {};
 template <class Ask, class Visitor>
 DS_HD void walk_tile(const TileLists& lists, const Splat* splats, const Tile& tile, Ask&& ask, Visitor&& visit) {
     // The lanes of a block are arranged like the blocks of a tile.
-    const Wide column = __builtin_convertvector(lanes() % kEdge, Wide), row = __builtin_convertvector(lanes() / kEdge, Wide);
+    const Wide column = to_float(lanes() % kEdge), row = to_float(lanes() / kEdge);
     alignas(64) Wide transmittance[kBlocks];
     for (int k = 0; k < kBlocks; ++k) {
-        const WideInt inside = (column + 1.0f * (k % kAcross * kEdge) < splat(tile.columns)) &
-                               (row + 1.0f * (k / kAcross * kEdge) < splat(tile.rows));
-        transmittance[k] = inside ? splat(1.0f) : Wide{};
+        const WideInt inside = (column + 1.0f * (k % kAcross * kEdge) < splat(1.0f * tile.columns)) &
+                               (row + 1.0f * (k / kAcross * kEdge) < splat(1.0f * tile.rows));
+        transmittance[k] = select(inside, splat(1.0f), Wide{});
     }
     for (int64_t start = tile.begin; start < tile.end; start += kWide) {
         unsigned live = 0;      // blocks that still take light
@@ -164,11 +164,11 @@ DS_HD void walk_tile(const TileLists& lists, const Splat* splats, const Tile& ti
                 Sample q;
                 const Wide log_alpha = (level + bend[block]) + slope_x * s.step_x[block] + slope_y * s.step_y[block];
                 const WideInt counts = (log_alpha >= kLogAlphaThreshold) & (log_alpha <= highest);
-                q.alpha = counts ? lower(exp2_small(log_alpha), splat(kAlphaMax)) : Wide{};
+                q.alpha = select(counts, lower(exp2_small(log_alpha), splat(kAlphaMax)), Wide{});
                 q.transmittance = transmittance[block];
                 const Wide added = q.transmittance * q.alpha, next = q.transmittance - q.transmittance * q.alpha;
                 // A pixel stops before the splat that would take it to 1e-4, and stays below: `next` never grows.
-                q.weight = next > kTransmittanceStop ? added : Wide{};
+                q.weight = select(next > kTransmittanceStop, added, Wide{});
                 transmittance[block] = next;
                 return q;
             };
