@@ -276,6 +276,24 @@ def test_codes_and_their_gradient_equal_dense_splatting(levels: int, nonzeros: i
     assert relative(weights.grad, leaf.grad.double()) < 1e-3
 
 
+@pytest.mark.parametrize("atoms", [64, 50])
+def test_codes_of_crowded_tiles_are_summed_in_several_parts(atoms: int) -> None:
+    """Thousands of faint Gaussians per tile; 3 x 50 channels do not fill cache lines."""
+    count = 4000
+    scene = reference.random_scene(count, seed=12)
+    scene["opacities"] *= 0.05
+    viewmats, Ks = cameras(1)
+    indices, weights = random_codes(count, 3, 4, atoms)
+    codes, alphas = rasterize_codes(*geometry(scene), indices, weights, viewmats, Ks, WIDTH, HEIGHT, atoms=atoms)
+    double = [value.double() for value in geometry(scene)]
+    blending = reference.blending_weights(*double, viewmats[0].double(), Ks[0].double(), WIDTH, HEIGHT)
+    in_tile = (blending > 0).reshape(HEIGHT, WIDTH, count)[:16, :16].flatten(0, 1).any(0)
+    assert int(in_tile.sum()) > 300
+    expected = blending @ dense_codes(indices, weights, atoms)
+    assert relative(codes.flatten(0, 2), expected) < 1e-3
+    assert relative(alphas.flatten(), blending.sum(1)) < 1e-3
+
+
 def test_memory_of_a_code_map_is_reused_only_when_nobody_holds_it() -> None:
     scene = reference.random_scene(50, seed=2)
     viewmats, Ks = cameras(1)

@@ -14,6 +14,7 @@ struct Camera {
     Vec3 translation;
     float fx, fy, cx, cy;
     int width, height;
+    float low_x, high_x, low_y, high_y;     // slopes x/z and y/z between which the Jacobian is evaluated
 };
 
 DS_HD Camera make_camera(const float* viewmat, const float* K, int width, int height) {
@@ -27,6 +28,11 @@ DS_HD Camera make_camera(const float* viewmat, const float* K, int width, int he
     camera.cy = K[5];
     camera.width = width;
     camera.height = height;
+    const float margin_x = 0.15f * width / camera.fx, margin_y = 0.15f * height / camera.fy;
+    camera.low_x = -(camera.cx / camera.fx + margin_x);
+    camera.high_x = (width - camera.cx) / camera.fx + margin_x;
+    camera.low_y = -(camera.cy / camera.fy + margin_y);
+    camera.high_y = (height - camera.cy) / camera.fy + margin_y;
     return camera;
 }
 
@@ -78,10 +84,9 @@ DS_HD ProjectionTerms projection_terms(const Camera& camera, const float* mean, 
     ProjectionTerms t;
     t.p = mul(camera.rotation, {mean[0], mean[1], mean[2]}) + camera.translation;
     const float inv_z = 1.0f / t.p.z;
-    const float margin_x = 0.15f * camera.width / camera.fx, margin_y = 0.15f * camera.height / camera.fy;
     const float slope_x = t.p.x * inv_z, slope_y = t.p.y * inv_z;
-    t.slope_x = clamp(slope_x, -(camera.cx / camera.fx + margin_x), (camera.width - camera.cx) / camera.fx + margin_x);
-    t.slope_y = clamp(slope_y, -(camera.cy / camera.fy + margin_y), (camera.height - camera.cy) / camera.fy + margin_y);
+    t.slope_x = clamp(slope_x, camera.low_x, camera.high_x);
+    t.slope_y = clamp(slope_y, camera.low_y, camera.high_y);
     t.free_x = t.slope_x == slope_x;
     t.free_y = t.slope_y == slope_y;
     t.rotation = rotation_of_quat(quat, &t.inverse_norm);
@@ -112,11 +117,12 @@ DS_HD Projected project(const Camera& camera, const float* mean, const float* qu
     if (!(depth > settings.near_plane && depth < settings.far_plane) || !(opacity >= kAlphaThreshold)) return out;
     const ProjectionTerms t = projection_terms(camera, mean, quat, scale, settings.eps2d);
     out.depth = t.p.z;
-    out.x = camera.fx * t.p.x / t.p.z + camera.cx;
-    out.y = camera.fy * t.p.y / t.p.z + camera.cy;
-    out.a = t.cov_yy / t.det;
-    out.b = -t.cov_xy / t.det;
-    out.c = t.cov_xx / t.det;
+    const float inv_z = 1.0f / t.p.z, inv_det = 1.0f / t.det;
+    out.x = camera.fx * t.p.x * inv_z + camera.cx;
+    out.y = camera.fy * t.p.y * inv_z + camera.cy;
+    out.a = t.cov_yy * inv_det;
+    out.b = -t.cov_xy * inv_det;
+    out.c = t.cov_xx * inv_det;
     float extent = kExtentSigmas;
     if (opacity < 1.0f) {
         const float reach = std::sqrt(2.0f * std::log(opacity / kAlphaThreshold));
