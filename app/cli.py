@@ -223,14 +223,23 @@ def evaluate(
 
 @app.command(epilog="Example: dictsplat view out/demo")
 def view(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders to show.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Run folders to show; more can be made on the page.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; default GRADIO_SERVER_PORT or from 7860 on.")] = None,
+    root: Annotated[Path, typer.Option(help="Where runs made on the page go.")] = Path("out"),
+    auth: Annotated[
+        str | None, typer.Option(metavar="USER:PASSWORD", help="Ask visitors for it. Default: nobody is asked.")
+    ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Also open a public address through Gradio's servers. Default: off.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
-    """Ask scenes for things in a browser, on this machine only."""
-    from app.viewer import serve
+    """Ask scenes for things, make new ones and look for defects in a browser, on this machine only."""
+    from app.viewer import Address, serve
 
-    serve(runs, port, device)
+    serve(runs or [], Address(port, auth, share), device, root)
 
 
 @app.command(epilog="Example: dictsplat bench --json bench.json")

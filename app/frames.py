@@ -97,6 +97,7 @@ class Painter:
             "view": stand.camera.name,
             "width": camera.width,
             "height": camera.height,
+            "ratio": round(stand.camera.width / stand.camera.height, 4),
             "legend": legend,
             "answers": [_answer(result, number) for number, result in enumerate(results)],
             "milliseconds": round(1000 * (time.perf_counter() - started)),

@@ -60,7 +60,8 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
                     ", ".join(VOCABULARY), label="Vocabulary of What is there (comma separated)", lines=2, max_lines=4
                 )
             with gr.Accordion("What is there", open=False) as here:
-                best = gr.Label(label="Click into the picture", num_top_classes=5, show_heading=False)
+                gr.Markdown("Click into the picture, or press Enter while it has the keyboard.")
+                best = gr.Label(label="Likeliest phrases", num_top_classes=5, show_heading=False, visible=False)
                 more = gr.Button("Find more like this")
             with gr.Accordion("3D selection", open=False):
                 select = gr.Button("Select in 3D", variant="primary")
@@ -70,7 +71,7 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
             with gr.Accordion("Save a file", open=False):
                 kind = gr.Dropdown(list(KINDS), value=KINDS[0], label="What to save")
                 save = gr.Button("Make the file")
-                file = gr.File(label="File", interactive=False, height=90)
+                file = gr.File(label="File", interactive=False, visible=False)
             with gr.Accordion("Make a video", open=False):
                 route = gr.Radio(list(PATHS), value=PATHS[0], label="How the camera moves")
                 seconds = gr.Slider(*SECONDS, value=4, step=1, label="Seconds")
@@ -78,16 +79,16 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
                     add = gr.Button("Add this view", min_width=110)
                     clear = gr.Button("Forget my views", min_width=110)
                 film = gr.Button("Make the video", variant="primary")
-                video = gr.Video(label="The video", interactive=False)
+                video = gr.Video(label="The video", interactive=False, visible=False)
             with gr.Accordion("On your own graphics card", open=False):
                 hand = gr.Button("Show as a 3D model")
-                model = gr.Model3D(label="The scene as it is shown, drawn by your browser", height=380)
+                model = gr.Model3D(label="The scene as it is shown, drawn by your browser", height=380, visible=False)
 
     look = [token, mode, opacity, level, threshold, marks]
     quick: dict[str, Any] = {
         "api_visibility": "private", "show_progress": "hidden", "concurrency_id": "look", "concurrency_limit": 8,
     }  # fmt: skip
-    work: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "ask", "concurrency_limit": 2}
+    work: dict[str, Any] = quick | {"concurrency_id": "ask", "concurrency_limit": 2}
     slow: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "files", "concurrency_limit": 1}
 
     def begin(request: gr.Request) -> Any:
@@ -106,7 +107,14 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
 
     def enter(name: str, position: int) -> Any:
         visit = events.enter(name, position)
-        return drawn(visit), cameras(visit), gr.Dropdown([], value=[]), "picture", EVERYTHING, None
+        return (
+            drawn(visit),
+            cameras(visit),
+            gr.Dropdown([], value=[]),
+            "picture",
+            EVERYTHING,
+            gr.File(None, visible=False),
+        )
 
     def ask(name: str, wanted: Sequence[str], rival: str) -> Any:
         visit = events.ask(name, wanted, rival)
@@ -114,7 +122,7 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
 
     def pick(name: str, words: str, rival: str, event: gr.EventData) -> Any:
         found = events.pick(name, float(event.x), float(event.y), words, rival)
-        return gr.Label({one.phrase: one.relevancy for one in found}, show_label=False), gr.Accordion(open=True)
+        return gr.Label({one.phrase: one.relevancy for one in found}, visible=True), gr.Accordion(open=True)
 
     def find_more(name: str, wanted: Sequence[str]) -> Any:
         names = events.more(name, wanted)
@@ -127,11 +135,12 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
         text = f"{selection.count:,} Gaussians of {', '.join(selection.names)} are selected."
         return drawn(visit), how, text
 
-    def written(name: str, wanted: str) -> str:
+    def written(name: str, wanted: str) -> Any:
         with scratch.use(name) as folder:
-            return str(write_file(folder, wanted, events.visit(name).stand, events.painter, LARGEST // 2))
+            path = write_file(folder, wanted, events.visit(name).stand, events.painter, LARGEST // 2)
+        return gr.File(str(path), visible=True)
 
-    def filmed(name: str, how: str, length: float, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
+    def filmed(name: str, how: str, length: float, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
         stand = events.visit(name).stand
         steps = camera_path(stand, how, length)
 
@@ -140,12 +149,12 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
 
         with scratch.use(name) as folder:
             write_video(folder / "video.mp4", stand, steps, events.painter, VIDEO_WIDTH, report)
-            return str(folder / "video.mp4")
+        return gr.Video(str(folder / "video.mp4"), visible=True)
 
-    def handed(name: str) -> str:
+    def handed(name: str) -> Any:
         with scratch.use(name) as folder:
             write_model(folder / "scene.splat", events.visit(name).stand)
-            return str(folder / "scene.splat")
+        return gr.Model3D(str(folder / "scene.splat"), visible=True)
 
     def remember(name: str) -> Any:
         count = events.remember(name)
@@ -171,10 +180,12 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
     gr.on([opacity.input, threshold.input], redrawn(events.look), look, view, trigger_mode="always_last", **quick)
     # A phrase that was typed is a "change" of the menu, not an "input".
     asks = [phrases.change, negatives.submit, negatives.blur]
-    gr.on(asks, told(ask), [token, phrases, negatives], [view, mode], trigger_mode="always_last", **work)
+    asking = work | {"show_progress": "minimal", "show_progress_on": phrases}
+    gr.on(asks, told(ask), [token, phrases, negatives], [view, mode], trigger_mode="always_last", **asking)
     view.pick(told(pick), [token, vocabulary, negatives], [best, here], **work)
     more.click(told(find_more), [token, phrases], phrases, **work)
-    select.click(told(cut), [token, negatives, way, color], [view, way, told_selection], **work)
+    cutting = work | {"show_progress": "minimal", "show_progress_on": told_selection}
+    select.click(told(cut), [token, negatives, way, color], [view, way, told_selection], **cutting)
     gr.on([way.input, color.input], redrawn(events.show), [token, way, color], view, **quick)
     save.click(told(written), [token, kind], file, **slow)
     film.click(told(filmed), [token, route, seconds], video, **slow)

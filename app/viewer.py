@@ -1,133 +1,147 @@
-"""The viewer: asks trained scenes for things in a browser, with Gradio."""
+"""The app: one page in a browser, a file per tab, served by Gradio on this machine only unless asked otherwise."""
 
 import os
+import signal
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Thread
 
 import gradio as gr
-import numpy as np
+from starlette.routing import Route
 
-import encoders
-from app.pictures import heat_map, overlay
+from app.about_tab import about_tab
+from app.anomaly_tab import anomaly_tab
+from app.frame_route import frame_route
+from app.frames import Painter
+from app.new_scene_tab import new_scene_tab
+from app.scene_api import SceneApi
+from app.scene_events import SceneEvents
+from app.scene_tab import scene_tab
+from app.scenes import Scenes
+from app.scratch import Scratch
+from app.visits import Visits
 from encoders.errors import InputError
-from splat.evaluate import renderer
-from splat.query import DEFAULT_NEGATIVES, query_view
-from splat.train_config import pick_device
-from splat.trained import Trained
 
-LEVEL_CHOICES = ["auto", *encoders.LEVELS]
-QUEUE = 32
-"""People waiting for an answer; one more is told to come back."""
-
-
-class Scenes:
-    """The run folders the viewer was started with: the only files a visitor can reach, by position."""
-
-    def __init__(self, folders: Sequence[Path], device: str = "auto"):
-        if not folders:
-            raise InputError("There is no scene to show; give a run folder, for example: dictsplat view out/demo")
-        self.trained = [Trained.load(folder) for folder in folders]
-        self.device = pick_device(device)
-        self.encoder = cache(lambda name: encoders.create(name, device=self.device))
-
-    def names(self) -> list[tuple[str, int]]:
-        """(label, position) of every scene."""
-        return [(scene.folder.resolve().name, index) for index, scene in enumerate(self.trained)]
-
-    def views(self, scene: int) -> list[str]:
-        """Names of the views of a scene, held-out ones first."""
-        trained = self.trained[scene]
-        return sorted((c.name for c in trained.cameras), key=lambda name: (name not in trained.test_names, name))
-
-    def render(self, scene: int, view: str) -> np.ndarray:
-        """A view as uint8 [H, W, 3]."""
-        trained = self.trained[scene]
-        return (renderer(trained.gaussians)(trained.camera(view)) * 255 + 0.5).astype(np.uint8)
-
-    def ask(
-        self, scene: int, view: str, phrase: str, negatives: str, level: str, threshold: float
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Where ``phrase`` is: the view with what was found, its relevancy, and the answer as numbers."""
-        trained = self.trained[scene]
-        rivals = tuple(part.strip() for part in negatives.split(",") if part.strip()) or DEFAULT_NEGATIVES
-        chosen = None if level == "auto" else LEVEL_CHOICES.index(level) - 1
-        encoder = self.encoder(trained.field.encoder)
-        camera = trained.camera(view)
-        (found,) = query_view(trained.gaussians, trained.field, camera, [phrase], encoder, rivals, chosen, threshold)
-        numbers = {
-            "confidence": round(found.confidence, 3),
-            "level": encoders.LEVELS[found.level],
-            "point": [int(value) for value in found.point],
-            "box": None if found.box is None else [int(value) for value in found.box],
-            "pixels": int(found.mask.sum()),
-            "milliseconds": round(1000 * found.seconds),
-        }
-        picture = overlay(self.render(scene, view), found.mask, found.point)
-        return picture, heat_map(found.relevancy), numbers
+QUEUE = 200
+"""Events that may wait at a time, of all visitors together; one more is told to come back."""
+UPLOAD = "2gb"
+"""Of one file."""
+HOUR = 3600
+FONT: list[gr.themes.Font | str] = [
+    gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)),
+    "ui-sans-serif",
+    "system-ui",
+    "sans-serif",
+]
+"""Without Gradio's semi-bold file, which lacks most letters."""
 
 
-def build(scenes: Scenes) -> gr.Blocks:
-    """The page. Mistakes of a visitor become a message on it, never a dead page."""
+@dataclass(frozen=True)
+class Address:
+    """Where the app listens and who may use it.
 
-    def said(error: InputError) -> gr.Error:
-        return gr.Error(str(error), title="That does not work", print_exception=False)
+    Attributes:
+        port: TCP port; None takes ``GRADIO_SERVER_PORT`` or the first free one from 7860.
+        auth: "USER:PASSWORD" that visitors must give; nobody is asked if None.
+        share: also open a public address through Gradio's servers.
+    """
 
-    def show(scene: int, view: str) -> np.ndarray:
-        try:
-            return scenes.render(scene, view)
-        except InputError as error:
-            raise said(error) from None
+    port: int | None = None
+    auth: str | None = None
+    share: bool = False
 
-    def ask(
-        scene: int, view: str, phrase: str, negatives: str, level: str, threshold: float
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        try:
-            return scenes.ask(scene, view, phrase, negatives, level, threshold)
-        except InputError as error:
-            raise said(error) from None
+    def login(self) -> tuple[str, str] | None:
+        """User and password.
 
-    def other_scene(scene: int) -> Any:
-        views = scenes.views(scene)
-        return gr.Dropdown(choices=views, value=views[0])
+        Raises:
+            InputError: it is not of that form.
+        """
+        if self.auth is None:
+            return None
+        user, colon, password = self.auth.partition(":")
+        if not (user and colon and password):
+            raise InputError("--auth takes USER:PASSWORD, for example: --auth anna:secret")
+        return user, password
 
-    with gr.Blocks(title="dictsplat") as page:
-        gr.Markdown("# dictsplat\nType what you are looking for.")
-        with gr.Row():
-            with gr.Column(scale=1):
-                scene = gr.Dropdown(scenes.names(), value=0, label="Scene")
-                view = gr.Dropdown(scenes.views(0), value=scenes.views(0)[0], label="View")
-                phrase = gr.Textbox(label="Look for", placeholder="coffee cup", autofocus=True)
-                button = gr.Button("Find", variant="primary")
-                with gr.Accordion("Advanced", open=False):
-                    level = gr.Radio(LEVEL_CHOICES, value="auto", label="Level")
-                    threshold = gr.Slider(0.0, 0.95, value=0.4, step=0.05, label="Threshold")
-                    negatives = gr.Textbox(", ".join(DEFAULT_NEGATIVES), label="Likelier than (comma separated)")
-                answer = gr.JSON(label="Answer")
-            with gr.Column(scale=2):
-                picture = gr.Image(scenes.render(0, scenes.views(0)[0]), label="Found", interactive=False)
-                relevancy = gr.Image(label="Relevancy, blue low, red high", interactive=False)
-        scene.change(other_scene, scene, view, api_visibility="private")
-        view.change(show, [scene, view], picture, api_name="render")
-        inputs = [scene, view, phrase, negatives, level, threshold]
-        gr.on([button.click, phrase.submit], ask, inputs, [picture, relevancy, answer], api_name="query")
+
+def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, list[Route]]:
+    """The page, and the routes that are served beside it.
+
+    Args:
+        scenes: what the Scene tab shows.
+        root: where the New scene tab makes run folders. device: of the trainings, "auto", "cpu" or "cuda".
+    """
+    visits, painter, scratch = Visits(scenes), Painter(), Scratch()
+    with gr.Blocks(title="dictsplat", delete_cache=(HOUR, 4 * HOUR)) as page:
+        gr.Markdown("# dictsplat")
+        with gr.Tabs(selected="scene" if len(scenes) else "new"):
+            with gr.Tab("Scene", id="scene") as tab:
+                scene_tab(scenes, SceneEvents(scenes, visits, painter), scratch, tab)
+            with gr.Tab("New scene", id="new"):
+                new_scene_tab(scenes, root, device)
+            with gr.Tab("Anomaly", id="anomaly"):
+                anomaly_tab()
+            with gr.Tab("About", id="about") as about:
+                about_tab(scenes, root, about, device)
+        with gr.Row(visible=False):
+            SceneApi(scenes, scratch).endpoints()
+    return page, [frame_route(visits, painter)]
+
+
+def serve(
+    folders: Sequence[Path], address: Address = Address(), device: str = "auto", root: Path = Path("out")
+) -> None:
+    """Open the app and serve until interrupted.
+
+    Args:
+        folders: run folders to show; without any, the page begins with making one.
+        root: where new runs go.
+
+    Raises:
+        InputError: a run cannot be used, the port is taken, or the address is not as it should be.
+    """
+    scenes = Scenes(folders, device)
+    page = launch(*build(scenes, root, device), address)
+    Thread(target=_warm, args=(scenes,), daemon=True).start()
+    # A service that is stopped cleans up as one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    page.block_thread()
+
+
+def launch(page: gr.Blocks, routes: list[Route], address: Address) -> gr.Blocks:
+    """Begin to serve a page and the routes beside it, in the background.
+
+    Raises:
+        InputError: the port is taken, or the address is not as it should be.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    login = address.login()
+    page.queue(max_size=QUEUE, default_concurrency_limit=2)
+    try:
+        page.launch(
+            server_name="127.0.0.1",
+            server_port=address.port,
+            auth=login,
+            share=address.share,
+            show_error=True,
+            max_file_size=UPLOAD,
+            app_kwargs={"routes": routes},
+            footer_links=["api"],
+            theme=gr.themes.Default(font=FONT),
+            prevent_thread_lock=True,
+            # Not Gradio's look at its own page: on a busy machine it gives up after seconds and calls that a fault.
+            _frontend=False,
+        )
+    except OSError as error:
+        raise InputError(f"The app cannot listen there ({error}); choose another --port.") from error
     return page
 
 
-def serve(folders: Sequence[Path], port: int | None, device: str = "auto") -> None:
-    """Open the viewer on this machine only and serve until interrupted.
-
-    Args:
-        folders: run folders to show.
-        port: TCP port; None takes ``GRADIO_SERVER_PORT`` or the first free one from 7860.
-
-    Raises:
-        InputError: a run cannot be used, or the port is taken.
-    """
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    page = build(Scenes(folders, device)).queue(max_size=QUEUE, default_concurrency_limit=2)
-    try:
-        page.launch(server_name="127.0.0.1", server_port=port, share=False, show_error=True)
-    except OSError as error:
-        raise InputError(f"The viewer cannot listen there ({error}); choose another --port.") from error
+def _warm(scenes: Scenes) -> None:
+    """Load the encoders while visitors look around; what is wrong with one is said to whoever asks."""
+    for _, position in scenes.names():
+        try:
+            scenes.encoder(position).encode_text(["object"])
+        except Exception:  # it is only for speed
+            return

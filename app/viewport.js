@@ -77,7 +77,7 @@ async function send(full) {
     if (reply.status === 200) {
       const info = JSON.parse(reply.headers.get("X-Frame"));
       const image = await reply.blob();
-      if (flight === mine) show(image, info, full, performance.now() - started);
+      if (flight === mine) show(image, info, full, asked.sequence, performance.now() - started);
     } else if (reply.status === 204) {
       if (flight === mine) stale = true;
     } else {
@@ -95,13 +95,13 @@ async function send(full) {
   pump();
 }
 
-function show(image, info, full, milliseconds) {
+function show(image, info, full, number, milliseconds) {
   const old = picture.src;
   picture.src = URL.createObjectURL(image);
   if (old.startsWith("blob:")) URL.revokeObjectURL(old);
   picture.alt = `The scene from ${info.view === "free" ? "a free viewpoint" : info.view}`;
-  area.style.setProperty("--ratio", (info.width / info.height).toFixed(4));
-  area.dataset.frame = sequence;
+  area.style.setProperty("--ratio", info.ratio);
+  area.dataset.frame = number;
   area.dataset.full = full;
   say("");
   if (!full) {
@@ -281,8 +281,11 @@ function arrived() {
 }
 
 watch("value", arrived);
+let drawnFor = area.clientWidth;
 new ResizeObserver(() => {
-  rough = true; // drawn for another size
+  if (area.clientWidth === drawnFor) return;
+  drawnFor = area.clientWidth;
+  rough = true;
   later();
 }).observe(area);
 arrived();
