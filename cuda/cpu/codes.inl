@@ -203,7 +203,8 @@ class MapWriter {
         rows_ = std::min(kEdge, tile_.rows - row);
         columns_ = std::min(kEdge, tile_.columns - column);
         first_ = out_ + (pixel_at(lists_, tile_, row) + column) * channels_;
-        streams_ = rows_ == kEdge && columns_ == kEdge && channels_ % kWide == 0 && reinterpret_cast<uintptr_t>(out_) % sizeof(Wide) == 0;
+        streams_ = rows_ == kEdge && columns_ == kEdge && channels_ % kWide == 0 &&
+                   reinterpret_cast<uintptr_t>(out_) % sizeof(Wide) == 0;
     }
 
     void meanwhile() {
@@ -218,9 +219,11 @@ class MapWriter {
     void write() {
         const int64_t row_stride = static_cast<int64_t>(lists_.width) * channels_;
         if (!streams_) {
-            for (int lane = 0; lane < kWide; ++lane)
-                if (lane / kEdge < rows_ && lane % kEdge < columns_)
-                    for (int c = 0; c < channels_; ++c) first_[lane / kEdge * row_stride + lane % kEdge * channels_ + c] = map_[c][lane];
+            for (int lane = 0; lane < kWide; ++lane) {
+                if (lane / kEdge >= rows_ || lane % kEdge >= columns_) continue;
+                float* const pixel = first_ + lane / kEdge * row_stride + lane % kEdge * channels_;
+                for (int c = 0; c < channels_; ++c) pixel[c] = map_[c][lane];
+            }
             std::fill_n(map_, channels_, Wide{});
             next_ = channels_;
         } else if (channels_ - next_ >= 2 * kWide) {
@@ -238,7 +241,8 @@ class MapWriter {
         for (int line = 0; line < kLines; ++line) transpose_row(from + line * kWide, row_ * kEdge, lines[line]);
         float* const to = first_ + row_ * row_stride + next_;
         for (int column = 0; column < kEdge; ++column)
-            for (int line = 0; line < kLines; ++line) store_streaming(to + column * channels_ + line * kWide, lines[line][column]);
+            for (int line = 0; line < kLines; ++line)
+                store_streaming(to + column * channels_ + line * kWide, lines[line][column]);
         if (++row_ < kEdge) return;
         row_ = 0;
         next_ += kLines * kWide;

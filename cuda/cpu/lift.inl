@@ -34,7 +34,8 @@ static void lift(const TileLists& lists, const Splat* splats, int64_t gaussians,
                         const float w = weight[lane];
                         if (w == 0.0f) continue;
                         total_mass += w;
-                        const float* pixel = values + (pixel_at(lists, tile, first_row + lane / kEdge) + first_column + lane % kEdge) * channels + start;
+                        const int64_t at = pixel_at(lists, tile, first_row + lane / kEdge) + first_column + lane % kEdge;
+                        const float* pixel = values + at * channels + start;
                         for (int c = 0; c < width; ++c) total[c] += w * pixel[c];
                     }
                 });

@@ -113,7 +113,8 @@ class RelevancyTile {
             const int64_t image = (static_cast<int64_t>(tile_.camera) * query_.phrases + phrase) * codes_.levels + level;
             float* out = out_ + (image * lists_.height + tile_.y + first_row) * lists_.width + tile_.x + first_column;
             for (int r = 0; r < kEdge && first_row + r < tile_.rows; ++r)
-                __builtin_memcpy(out + static_cast<int64_t>(r) * lists_.width, reinterpret_cast<const float*>(&shown) + r * kEdge, columns * sizeof(float));
+                __builtin_memcpy(out + static_cast<int64_t>(r) * lists_.width,
+                                 reinterpret_cast<const float*>(&shown) + r * kEdge, columns * sizeof(float));
         }
     }
 

@@ -149,7 +149,9 @@ DS_HD Wide square_root(Wide x) {
 // The lower or higher of two, `b` where either is NaN.
 DS_HD Wide lower(Wide a, Wide b) { return (Wide)_mm512_maskz_min_ps(0xFFFF, (__m512)a, (__m512)b); }
 DS_HD Wide higher(Wide a, Wide b) { return (Wide)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b); }
-DS_HD WideInt floor_to_int(Wide v) { return (WideInt)_mm512_maskz_cvt_roundps_epi32(0xFFFF, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+DS_HD WideInt floor_to_int(Wide v) {
+    return (WideInt)_mm512_maskz_cvt_roundps_epi32(0xFFFF, (__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
 DS_HD bool any_above(Wide v, float limit) {
     return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(limit), _CMP_GT_OQ) != 0;
 }
@@ -180,7 +182,8 @@ DS_HD bool any_above(Wide v, float limit) {
 // The first `count` of sixteen, 0 in the other lanes.
 DS_HD WideInt load_bytes(const uint8_t* from, int count) {
 #if defined(__AVX512F__)
-    return (WideInt)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1), from));
+    const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1), from);
+    return (WideInt)_mm512_maskz_cvtepu8_epi32(0xFFFF, bytes);
 #else
     WideInt v = {};
     for (int i = 0; i < count; ++i) v[i] = from[i];
@@ -257,7 +260,8 @@ DS_HD Wide gather_quads(const Wide* a, const Wide* b, const Wide* c, const Wide*
             (Half)_mm256_insertf128_ps(_mm256_castps128_ps256(quad(c)), quad(d), 1)};
 #else
     Wide all;
-    for (int i = 0; i < 4; ++i) all[i] = (*a)[first + i], all[4 + i] = (*b)[first + i], all[8 + i] = (*c)[first + i], all[12 + i] = (*d)[first + i];
+    const Wide* const from[] = {a, b, c, d};
+    for (int i = 0; i < kWide; ++i) all[i] = (*from[i / 4])[first + i % 4];
     return all;
 #endif
 }

@@ -53,7 +53,8 @@ inline void store_tile(const TileLists& lists, const Tile& tile, const Wide* blo
     for (int row = 0; row < tile.rows; ++row) {
         alignas(64) float line[kTile];
         for (int column = 0; column < kTile; column += kEdge)
-            __builtin_memcpy(line + column, reinterpret_cast<const float*>(blocks + block_of(row, column) * stride) + lane_of(row, column),
+            __builtin_memcpy(line + column,
+                             reinterpret_cast<const float*>(blocks + block_of(row, column) * stride) + lane_of(row, column),
                              kEdge * sizeof(float));
         __builtin_memcpy(image + pixel_at(lists, tile, row), line, tile.columns * sizeof(float));
     }
@@ -136,7 +137,8 @@ DS_HD void walk_tile(const TileLists& lists, const Splat* splats, const Tile& ti
         const int count = tile.end - start < kWide ? static_cast<int>(tile.end - start) : kWide;
         const int32_t* const ids = lists.ids + start;
         // They lie anywhere in memory.
-        for (int64_t i = start + 2 * kWide; i < start + 3 * kWide && i < tile.end; ++i) __builtin_prefetch(splats + lists.ids[i]);
+        for (int64_t i = start + 2 * kWide; i < start + 3 * kWide && i < tile.end; ++i)
+            __builtin_prefetch(splats + lists.ids[i]);
         const Sifted sifted = sift(splats, ids, count, tile);
         for (int i = 0; i < count; ++i) {
             TileSplat s;
