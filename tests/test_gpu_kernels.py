@@ -1,6 +1,7 @@
 """The CUDA kernels, executed block by block on the CPU, against float64 and against the native CPU kernels.
 
-`DICTSPLAT_EMULATED` names a module to test instead of the one built here: `mutations.py` puts a broken one there.
+`DICTSPLAT_EMULATED` names a module to test instead of the one built here, and `DICTSPLAT_EXAMPLES` is how many cases
+each test may try: `mutations.py` puts a broken module there, for which a few must be enough.
 """
 
 import json
@@ -130,6 +131,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 def everything_of(examples: int) -> Callable:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+    examples = min(examples, int(os.environ.get("DICTSPLAT_EXAMPLES", examples)))
     return settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=checks)
 
 
