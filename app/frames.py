@@ -23,7 +23,7 @@ LARGEST = 1920
 """Pixels of a frame's longer side."""
 
 QUICK = 240
-"""While the camera moves, what is looked for is splatted at most this wide."""
+"""While the camera moves, what is drawn over the picture is splatted at most this wide."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Painter:
             layer, legend = layers.depths(depth, seen)
             picture = layers.blend(picture, layer, look.opacity, seen)
         elif look.mode == "features":
-            layer, seen = _features(stand, gaussians, camera)
+            layer, seen = _features(stand, gaussians, fitted(camera, min(camera.width, QUICK)) if quick else camera)
+            layer, seen = (layers.resized(each, camera.width, camera.height) for each in (layer, seen))
             picture = layers.blend(picture, layer, look.opacity, seen)
             legend = {"title": f"Features ({LEVELS[_feature_level(stand)]}): like colours, like features"}
         elif asked and look.mode == "relevancy":
@@ -118,7 +119,10 @@ class Painter:
     ) -> tuple[layers.Picture, dict[str, Any]]:
         assert stand.prepared is not None
         field = stand.scene.trained.field
-        maps = prepared_maps(stand.prepared, gaussians, field, stand.camera, width=QUICK if quick else None)
+        # All levels and not one: as many numbers as answers take need a smaller picture.
+        small = min(1.0, QUICK / np.sqrt(field.levels) / stand.camera.width)
+        seen = stand.camera.scaled(small) if quick else stand.camera
+        maps = prepared_maps(stand.prepared, gaussians, field, seen)
         best = likeliest_levels(maps.amax(0))
         return layers.levels(layers.resized(best, camera.width, camera.height, smooth=False), LEVELS[: field.levels])
 

@@ -11,7 +11,7 @@ import torch
 
 from app.frames import Painter, fitted
 from app.pictures import coloured
-from app.selection import apply, write_selection
+from app.selection import ONLY, apply, write_selection
 from app.visits import Stand
 from encoders.base import LEVELS
 from encoders.errors import InputError
@@ -152,13 +152,17 @@ def write_video(
 def write_model(path: Path, stand: Stand) -> None:
     """Write what the visitor sees as a ``.splat`` file for `gr.Model3D`, which draws it on the visitor's machine.
 
-    Hidden Gaussians are left out; where relevancy is shown, Gaussians have its colours.
+    Hidden Gaussians are left out; where relevancy is shown, Gaussians have its colours. In the middle is what the
+    visitor turns around, or the selection if it is shown alone.
     """
     gaussians = apply(stand.scene, stand.selection)
     if stand.look.mode == "relevancy" and stand.prepared is not None:
         gaussians = recolor(gaussians, relevancy_colors(stand), strength=stand.look.opacity)
     seen = gaussians.opacities > 1 / 255  # what splats less is nowhere seen
-    front = placed(gaussians.subset(seen), stand.camera, stand.pivot, stand.scene.up, MODEL_AZIMUTH, MODEL_DISTANCE)
+    gaussians, pivot = gaussians.subset(seen), stand.pivot
+    if stand.selection is not None and stand.selection.way == ONLY and len(gaussians):
+        pivot = gaussians.means.detach().double().median(dim=0).values.cpu().numpy()
+    front = placed(gaussians, stand.camera, pivot, stand.scene.up, MODEL_AZIMUTH, MODEL_DISTANCE)
     save_splat(path, front)
 
 

@@ -154,7 +154,7 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
     def handed(name: str) -> Any:
         with scratch.use(name) as folder:
             write_model(folder / "scene.splat", events.visit(name).stand)
-        return gr.Model3D(str(folder / "scene.splat"), visible=True)
+        return str(folder / "scene.splat")
 
     def remember(name: str) -> Any:
         count = events.remember(name)
@@ -191,7 +191,9 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
     film.click(told(filmed), [token, route, seconds], video, **slow)
     add.click(told(remember), token, [add, route], **quick)
     clear.click(told(forget), token, add, **quick)
-    hand.click(told(handed), token, model, **slow)
+    # It loads nothing that it is given while it is hidden.
+    shows = hand.click(lambda: gr.Model3D(visible=True), None, model, **quick)
+    shows.then(told(handed), token, model, **slow)
 
 
 def drawn(visit: Visit) -> dict[str, Any]:

@@ -8,9 +8,9 @@ const legend = element.querySelector(".viewport-legend");
 const answers = element.querySelector(".viewport-answers");
 
 const QUIET = 180; // milliseconds without a gesture until the full picture is drawn
-const SLOWEST = 110; // milliseconds per frame while moving; slower ones are drawn smaller
+const SLOWEST = 125; // milliseconds per frame while moving; slower ones are drawn smaller
 const WIDEST_MOVING = 480;
-const NARROWEST_MOVING = 160;
+const NARROWEST_MOVING = 240;
 
 let page = { token: "", version: -1, message: "" };
 let gesture = none();

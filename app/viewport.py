@@ -1,8 +1,9 @@
 """The viewport of the Scene tab: a picture of the scene that is turned with the mouse, the keyboard or fingers.
 
 Its script (`viewport.js`) sends gestures to the frame route (`app.frame_route`) and shows what comes back. While the
-camera moves, frames are small (480 pixels wide, or less where that takes longer than a tenth of a second), one request
-is under way at a time and carries all that happened since the last; once it rests, the full picture is drawn.
+camera moves, frames are small: 480 pixels wide, or less where that takes longer than an eighth of a second; what is
+looked for is splatted even smaller (`app.frames.QUICK`). One request is under way at a time and carries all that
+happened since the last. Once the camera rests, the full picture is drawn.
 """
 
 from importlib.resources import files

@@ -319,7 +319,8 @@ def test_the_model_has_the_visitors_selection_and_colours(events: SceneEvents, t
     rows = np.fromfile(tmp_path / "a.splat", ROW)
     visible = stand.scene.trained.gaussians.opacities > 1 / 255
     assert len(rows) == int((visible & selection.chosen).sum())
-    # What the visitor turns around is in the middle of the viewer.
+    # A selection that is shown alone is in the middle of the viewer.
+    np.testing.assert_allclose(np.median(rows["mean"], axis=0), 0.0, atol=0.05)
     stand = replace(stand, selection=None, look=replace(stand.look, mode="relevancy", opacity=1.0))
     write_model(tmp_path / "b.splat", stand)
     heat = np.fromfile(tmp_path / "b.splat", ROW)
