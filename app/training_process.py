@@ -29,6 +29,7 @@ def launch(folder: TrainingFolder, record: Record, device: str) -> subprocess.Po
         OSError: the process cannot be started, or the folder not be written.
     """
     out = ("--out", str(folder.path), "--device", device)
+    arguments: tuple[str, ...]
     if record.kind == "demo":
         arguments = ("demo", *out)
     else:
