@@ -414,5 +414,5 @@ def test_a_scene_is_trained_asked_cut_and_scored(
     assert len(load_ply(tmp_path / "red.ply")) == selected["written"]
     again = evaluate(run, lambda _stage: silent, device="cuda")
     assert again["miou"] == pytest.approx(metrics["miou"], abs=0.01)
-    assert splatted["cuda"] > 50
+    assert splatted["cuda"] > 30  # 12 steps, and lists of frozen geometry once per view
     assert splatted["cpu"] == 0
