@@ -23,8 +23,8 @@ def test_phrases_are_answered_as_by_query_view():
         for one, other in zip(found, expected, strict=True):
             assert (one.phrase, one.level, one.point, one.box) == (other.phrase, other.level, other.point, other.box)
             np.testing.assert_array_equal(one.mask, other.mask)
-            np.testing.assert_array_equal(one.relevancy, other.relevancy)
-            assert one.confidence == other.confidence
+            np.testing.assert_allclose(one.relevancy, other.relevancy, atol=1e-6)
+            assert one.confidence == pytest.approx(other.confidence, abs=1e-6)
             assert one.seconds > 0
 
 
