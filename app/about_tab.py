@@ -27,7 +27,7 @@ th, td { text-align: left; vertical-align: top; padding: 0.3rem 1.2rem 0.3rem 0;
 th { font-weight: 600; min-width: 6.5em; }
 tr { border-top: 1px solid var(--border-color-primary); }
 tr:first-child { border-top: 0; }
-td.mark { padding-right: 0.6rem; font-weight: 700; color: var(--color-accent); }
+td.mark { padding-right: 0.6rem; font-weight: 700; }
 p { margin: 0; color: var(--body-text-color); }
 """
 MEANINGS = {
@@ -38,7 +38,8 @@ MEANINGS = {
 }
 SWITCH = """A scene keeps the encoder that it was described with. To describe the same Gaussians with a stronger one:
 
-    dictsplat train photos/ --out out/other --encoder openclip:ViT-B-16 \\
+    dictsplat train photos/ --out out/other \\
+        --encoder openclip:ViT-B-16 \\
         --gaussians out/mine/gaussians.ply
 
 Its weights are downloaded the first time, or read from a file: `openclip:ViT-B-16:weights.safetensors`."""

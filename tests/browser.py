@@ -7,6 +7,7 @@ As a program it is `dictsplat view` whose trainings are small ones (`small_train
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -81,10 +82,13 @@ def site(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
             time.sleep(0.1)
         yield Site(f"http://127.0.0.1:{port}", painted, root, uploads)
         assert process.poll() is None, log.read_text()
-        assert "Traceback" not in log.read_text(), log.read_text()
-    finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # Ctrl-C
         process.wait(30)
+        assert "Traceback" not in log.read_text(), log.read_text()
+        assert not list(place.glob("dictsplat-*")), "scratch folders are left behind"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _listens(port: int) -> bool:
