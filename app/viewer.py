@@ -20,6 +20,7 @@ from app.scene_events import SceneEvents
 from app.scene_tab import scene_tab
 from app.scenes import Scenes
 from app.scratch import Scratch
+from app.theme import CSS, theme
 from app.visits import Visits
 from encoders.errors import InputError
 
@@ -28,13 +29,6 @@ QUEUE = 200
 UPLOAD = "2gb"
 """Of one file."""
 HOUR = 3600
-FONT: list[gr.themes.Font | str] = [
-    gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)),
-    "ui-sans-serif",
-    "system-ui",
-    "sans-serif",
-]
-"""Without Gradio's semi-bold file, which lacks most letters."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,8 @@ def launch(page: gr.Blocks, routes: list[Route], address: Address) -> gr.Blocks:
             max_file_size=UPLOAD,
             app_kwargs={"routes": routes},
             footer_links=["api"],
-            theme=gr.themes.Default(font=FONT),
+            theme=theme(),
+            css=CSS,
             prevent_thread_lock=True,
             # Not Gradio's look at its own page: on a busy machine it gives up after seconds and calls that a fault.
             _frontend=False,
