@@ -85,7 +85,9 @@ class SceneEvents:
                 return now  # the visitor went on to another scene
             mode = "mask" if now.look.mode in ("picture", "depth", "features") else now.look.mode
             look = replace(now.look, mode=mode)
-            return replace(now, prepared=prepared, levels=None, samples=samples, look=look)
+            # What was picked meanwhile is looked for next.
+            later = tuple(one for one in now.samples if one.name not in known)
+            return replace(now, prepared=prepared, levels=None, samples=(*samples, *later), look=look)
 
         visit.change(how)
         return visit

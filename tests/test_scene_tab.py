@@ -362,3 +362,22 @@ def test_lists_of_words_are_bounded() -> None:
 def test_what_is_no_colour_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="no colour"):
         rgb(text)
+
+
+def test_what_is_picked_while_something_is_asked_is_not_forgotten(
+    events: SceneEvents, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import scene_events
+
+    real = scene_events.prepare
+
+    def slow(*arguments: Any) -> Any:
+        events.pick(token, 0.5, 0.5, "", "")
+        names.extend(events.more(token, []))
+        return real(*arguments)
+
+    names: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(scene_events, "prepare", slow)
+        events.ask(token, ["red"], "")
+    assert [one.name for one in events.ask(token, ["red", *names], "").stand.samples] == names
