@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 from gradio.events import api
 
 from app.progress_file import Progress
