@@ -71,12 +71,18 @@ def picture(page: "Page") -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("RGB"))
 
 
+def type_in(page: "Page", text: str) -> None:
+    """Type and press Enter, at a pace that a person may have: Gradio's menus lose what comes faster."""
+    page.keyboard.type(text, delay=20)
+    page.wait_for_timeout(150)
+    page.keyboard.press("Enter")
+
+
 def look_for(page: "Page", phrase: str) -> None:
     """Type a phrase and wait until its answer is in the picture."""
     with drawn_again(page):
-        field = page.get_by_role("combobox", name="Look for")
-        field.fill(phrase)
-        field.press("Enter")
+        page.get_by_role("combobox", name="Look for").click()
+        type_in(page, phrase)
     page.locator(".viewport-answers li", has_text=phrase).wait_for()
 
 

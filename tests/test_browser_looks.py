@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from looks import faint, nameless, overflowing, reached
-from page import at_rest, drawn_again, look_for, tab
+from page import at_rest, drawn_again, look_for, picture, tab, type_in
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -54,9 +55,9 @@ def test_a_keyboard_is_enough(visit: Callable[..., "Page"]) -> None:
     page = visit()
     at_rest(page)
 
-    def walk_to(name: str) -> None:
+    def walk_to(name: str, key: str = "Tab") -> None:
         for _ in range(60):
-            page.keyboard.press("Tab")
+            page.keyboard.press(key)
             found, ring = reached(page)
             assert ring, f"{found} does not show that it has the keyboard"
             if name in found:
@@ -68,8 +69,12 @@ def test_a_keyboard_is_enough(visit: Callable[..., "Page"]) -> None:
         page.keyboard.press("ArrowRight")
     walk_to("Look for")
     with drawn_again(page):
-        page.keyboard.type("cat")
-        page.keyboard.press("Enter")
+        type_in(page, "cat")
+    # Passing by the menus of scenes and photos chooses nothing.
+    moved = picture(page).astype(int)
+    walk_to("Zoom in", "Shift+Tab")
+    page.wait_for_timeout(1000)
+    assert np.abs(picture(page) - moved).mean() < 2
     walk_to("Relevancy")
     with drawn_again(page):
         page.keyboard.press("Space")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from browser import Site
 from gradio_client import Client
-from page import at_rest, choose, download, drawn_again, frame_number, look_for, message, opened, picture
+from page import at_rest, choose, download, drawn_again, frame_number, look_for, message, opened, picture, type_in
 
 from splat.gaussians import load_ply
 from splat.scene.room import CATEGORIES
@@ -58,9 +58,9 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def shown_mask(page: "Page") -> np.ndarray:
-    """What is not darkened when masks are drawn over the picture, bool [H, W]."""
-    page.get_by_label("Points and boxes").uncheck()
-    masked = picture_after(page, lambda: page.get_by_role("radio", name="Mask").check())
+    """What is not darkened after something was looked for, bool [H, W]."""
+    assert page.get_by_role("radio", name="Mask").is_checked()
+    masked = picture_after(page, lambda: page.get_by_label("Points and boxes").uncheck())
     plain = picture_after(page, lambda: page.get_by_role("radio", name="Picture").check())
     return cv2.blur(masked.sum(2) - 0.5 * plain.sum(2), (3, 3)) > 0
 
@@ -73,10 +73,10 @@ def picture_after(page: "Page", act: Callable[[], object]) -> np.ndarray:
 
 def test_a_word_finds_the_thing(page: "Page", site: Site) -> None:
     opened(page, "Advanced")
-    page.get_by_label("number input for Opacity").fill("1")
-    page.get_by_label("number input for Opacity").press("Enter")
+    with drawn_again(page):
+        page.get_by_label("number input for Opacity").fill("1")
+        page.get_by_label("number input for Opacity").press("Enter")
     look_for(page, "cat")
-    assert page.get_by_role("radio", name="Mask").is_checked()
     answer = page.locator(".viewport-answers li").inner_text()
     sure = float(re.search(r"0\.\d\d", answer)[0])
     told = Client(site.address, verbose=False).predict(0, VIEW, "cat", "", "auto", 0.4, api_name="/query")[2]
@@ -143,7 +143,7 @@ def test_a_thing_is_isolated_exported_and_loaded_again(page: "Page", site: Site,
         page.get_by_role("button", name="Select in 3D").click()
     told = page.get_by_text("Gaussians of cat are selected").inner_text()
     count = int(told.split(" ")[0].replace(",", ""))
-    page.get_by_role("radio", name="Picture").check()
+    picture_after(page, lambda: page.get_by_role("radio", name="Picture").check())
     alone = picture_after(page, lambda: page.get_by_role("radio", name="selection only").check())
     assert overlap(alone.sum(2) > 30, truth(site, "cat", alone.shape)) > 0.6
     opened(page, "Save a file")
@@ -200,9 +200,9 @@ def test_a_mistake_is_a_message_and_the_page_goes_on(page: "Page") -> None:
     opened(page, "3D selection")
     page.get_by_role("button", name="Select in 3D").click()
     assert "Look for something first" in message(page)
-    field = page.get_by_role("combobox", name="Look for")
-    field.fill("x" * 300)
-    field.press("Enter")
+    page.get_by_role("combobox", name="Look for").click()
+    page.keyboard.insert_text("x" * 300)
+    type_in(page, "x")
     assert "letters" in message(page)
     page.get_by_role("button", name="Remove").first.click()
     look_for(page, "rocket")
