@@ -65,7 +65,8 @@ def test_the_example_shows_what_is_wrong(panel: "Locator", tmp_path: Path) -> No
     panel.get_by_role("radio", name="Heat map").check()
     picture = panel.get_by_role("img", name=f"{shown[1][0]}, heat map")
     picture.wait_for()
-    assert picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [400, 400]
+    size = picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])")
+    assert size == [400, 400]
 
     page = panel.page
     table = download(page, panel.get_by_role("button", name="Download table"), tmp_path)
