@@ -63,7 +63,7 @@ def predict(
         int | None, typer.Option(help="Processes that read photos. Default: half the cores, at most 4.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Photos or tiles shown to the model at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json on stdout and nothing else.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away what OUT holds of an earlier command.")

@@ -63,7 +63,7 @@ def evaluate(
         int | None, typer.Option(help="Processes that read images. Default: half the cores, at most 4.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Images or tiles shown to the model at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json on stdout and nothing else.")] = False,
 ) -> None:
     """Measure on a data set with masks, beside other methods. Run it again to continue after a stop.

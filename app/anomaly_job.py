@@ -82,7 +82,7 @@ class Inspector:
 
     Args:
         checkpoint: weights, by default those that come with the program. encoder: as of ``anomaly predict``.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
     """
 
     def __init__(self, checkpoint: Path | None = None, encoder: str | None = None, device: str = "auto") -> None:

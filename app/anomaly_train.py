@@ -33,7 +33,7 @@ def train(
         int | None, typer.Option(help="Processes that make images. Default: half the cores, at most 4.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Teach a detector what defects look like on things that have none. Run it again to continue after a stop.
 

@@ -1,8 +1,8 @@
 """What dictsplat is timed against: the ways a feature field or a colour image is rendered without it.
 
 Frames tell a `Lap` when a stage ends: "rendering" is splatting, "decoding" makes unit features of what was splatted,
-"relevancy" compares these with the texts. Feature maps are made a level and `SLAB` pixels at a time, which is all of
-a level up to 800 x 600, so that a large picture takes no more memory than a small one and loses no speed by it.
+"relevancy" compares these with the texts. Feature maps are made a level and some pixels at a time. LangSplat's own
+code makes whole maps, which on a CPU takes two to six times as long, most of it for clearing memory.
 """
 
 import itertools
@@ -18,7 +18,8 @@ from app.bench_clock import Lap, no_lap
 from splat.rasterize import rasterize_codes, rasterize_rgb
 
 TILE = 16
-SLAB = 1 << 19
+SLABS = {"cpu": 1 << 12, "cuda": 1 << 19}
+"""Pixels whose features are made at a time: what stays in a cache, or enough to keep a GPU busy."""
 DEGREE_0 = 0.28209479177387814
 """The constant spherical harmonic."""
 
@@ -47,7 +48,7 @@ def _relevancy_of_pixels(
 ) -> Tensor:
     """Relevancy [phrases, pixels] of splatted values [pixels, V]."""
     maps = []
-    for slab in pixels.split(SLAB):
+    for slab in pixels.split(SLABS[pixels.device.type]):
         features = F.normalize(decode(slab), dim=-1)
         lap("decoding")
         maps.append(relevancy_of_features(features, texts, phrases))

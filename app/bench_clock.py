@@ -19,7 +19,7 @@ Stages = dict[str, float]
 SETTLE_SECONDS = 0.1
 """A frame follows frames like it for so long before it is timed: caches, clocks and allocators are then as usual."""
 
-SLOW_SECONDS = 5.0
+SLOW_SECONDS = 30.0
 """A frame that takes longer than this needs none before it: what the first one pays for memory is little of it."""
 
 

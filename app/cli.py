@@ -29,7 +29,7 @@ app = typer.Typer(
 app.add_typer(anomaly)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by train or demo.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Negatives = Annotated[
     list[str] | None,
@@ -83,6 +83,10 @@ def train(
     stages: Annotated[
         str | None, typer.Option(help="Some of rgb,features,language, separated by commas. Default: all.")
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="default (3DGS) or mcmc (3DGS-MCMC, needs a GPU): how Gaussians are added and removed."),
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH].")] = None,
     regions: Annotated[str | None, typer.Option(help="embedded, or sam:TYPE:PATH.")] = None,
     solver: Annotated[str | None, typer.Option(help="lift (closed form) or sgd (the paper's).")] = None,
@@ -112,6 +116,7 @@ def train(
     given: dict[str, Any] = {
         "scene": scene,
         "preset": preset,
+        "strategy": strategy,
         "stages": None if stages is None else tuple(name.strip() for name in stages.split(",") if name.strip()),
         "encoder": encoder,
         "regions": regions,

@@ -51,7 +51,7 @@ class Scenes:
 
     Args:
         folders: run folders to begin with; more may be added while the app runs.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
         InputError: one of the folders is no finished run.

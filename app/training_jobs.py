@@ -41,7 +41,7 @@ class TrainingJobs:
     Args:
         root: where run folders are made.
         show: called with the run folder of a training that has ended well; may raise `InputError`.
-        device: what trainings use: "auto", "cpu" or "cuda".
+        device: what trainings use: "auto", "cpu", "cuda" or "cuda:N".
     """
 
     def __init__(self, root: Path, show: Callable[[Path], object], device: str = "auto") -> None:

@@ -64,7 +64,7 @@ def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, 
 
     Args:
         scenes: what the Scene tab shows.
-        root: where the New scene tab makes run folders. device: of the trainings, "auto", "cpu" or "cuda".
+        root: where the New scene tab makes run folders. device: of the trainings, "auto", "cpu", "cuda" or "cuda:N".
     """
     visits, painter, scratch = Visits(scenes), Painter(), Scratch()
     with gr.Blocks(title="dictsplat", delete_cache=(HOUR, 4 * HOUR)) as page:

@@ -3,31 +3,29 @@
 
 #include <cstddef>
 #include <mutex>
-#include <new>
 #include <utility>
 
 #include "arrays.h"
+#include "cpu/buffer.h"
 
 // Memory for code maps. They are hundreds of megabytes each, and the system clears fresh memory page by page,
 // which takes as long as splatting; so the last map that was let go is kept for the next one of its size.
 class MapPool {
   public:
-    float* take(size_t count) {
+    dictsplat::Buffer<float> take(size_t count) {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (kept_ != nullptr && kept_count_ == count) return std::exchange(kept_, nullptr);
-        return static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t(64)));
+        if (kept_.size() == count) return std::exchange(kept_, {});
+        kept_ = {};     // or there would be two at a time
+        return dictsplat::Buffer<float>(count);
     }
-    void give(float* data, size_t count) {
+    void give(dictsplat::Buffer<float> map) {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (kept_ != nullptr) ::operator delete(kept_, std::align_val_t(64));
-        kept_ = data;
-        kept_count_ = count;
+        kept_ = std::move(map);
     }
 
   private:
     std::mutex mutex_;
-    float* kept_ = nullptr;
-    size_t kept_count_ = 0;
+    dictsplat::Buffer<float> kept_;
 };
 
 inline MapPool& map_pool() {
@@ -37,15 +35,11 @@ inline MapPool& map_pool() {
 
 // An uninitialised [count] tensor whose memory goes back to the pool when its last user lets go of it.
 inline nb::ndarray<nb::pytorch, float, nb::ndim<1>> pooled_map(size_t count) {
-    struct Owner {
-        float* data;
-        size_t count;
-    };
-    auto* owner = new Owner{map_pool().take(count), count};
-    nb::capsule capsule(owner, [](void* p) noexcept {
-        auto* o = static_cast<Owner*>(p);
-        map_pool().give(o->data, o->count);
-        delete o;
+    auto* const map = new dictsplat::Buffer<float>(map_pool().take(count));
+    nb::capsule owner(map, [](void* p) noexcept {
+        auto* const done = static_cast<dictsplat::Buffer<float>*>(p);
+        map_pool().give(std::move(*done));
+        delete done;
     });
-    return {owner->data, {count}, capsule};
+    return {map->data(), {count}, owner};
 }

@@ -158,7 +158,8 @@ def fit_rgb(
             up to `splat.fit_views.READ_EVERY` steps.
 
     Returns:
-        The Gaussians, on the CPU, and ``iterations``, ``loss`` and ``train_psnr`` (dB), means of the last 50 steps.
+        The Gaussians, on the CPU and in spatial order, and ``iterations``, ``loss`` and ``train_psnr`` (dB), means of
+        the last 50 steps.
 
     Raises:
         InputError: no training views, or too few points.
@@ -215,7 +216,7 @@ def fit_rgb(
     if first_step < config.iterations:
         recent.read()
         stats["loss"], stats["train_psnr"] = recent.means
-    return fit.gaussians().to("cpu"), stats
+    return fit.gaussians().to("cpu").in_spatial_order(), stats
 
 
 def _step_strategy(

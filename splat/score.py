@@ -38,7 +38,7 @@ def score_run(
     """Score what a run has so far and write its `metrics.json`.
 
     Args:
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "cuda:N".
         labels: folder of labels (`splat.lerf_labels`); by default the scene's own ``labels``, if it has some.
         gallery: makes a `Gallery` from the function that renders the run.
 

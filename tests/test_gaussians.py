@@ -1,5 +1,6 @@
 """PLY in and out, against plyfile's own view of the file."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from encoders.errors import InputError
-from splat.gaussians import Gaussians, load_ply, save_ply
+from splat.gaussians import Gaussians, load_ply, save_ply, spatial_order
 
 
 def random_gaussians(count: int) -> Gaussians:
@@ -83,3 +84,43 @@ def test_bad_files_are_one_sentence(tmp_path: Path) -> None:
     save_ply(tmp_path / "nan.ply", broken)
     with pytest.raises(InputError, match="means that are not finite"):
         load_ply(tmp_path / "nan.ply")
+
+
+def test_spatial_order_is_the_z_order_curve() -> None:
+    g = torch.Generator().manual_seed(0)
+    means = torch.rand(500, 3, generator=g)
+    order = spatial_order(means)
+    assert sorted(order.tolist()) == list(range(500))
+    # The definition: of two points, the axis whose cells differ in the highest bit decides, z before y before x.
+    low, high = np.sort(means.numpy(), axis=0)[[5, -6]]
+    cells = np.clip((means.numpy() - low) / (high - low).max() * 1024, 0, 1023).astype(int)
+
+    def before(a: np.ndarray, b: np.ndarray) -> bool:
+        differ = [int(x).bit_length() for x in a ^ b]
+        axis = max(range(3), key=lambda i: (differ[i], i))
+        return bool(a[axis] <= b[axis])
+
+    ordered = cells[order.numpy()]
+    assert all(before(a, b) for a, b in itertools.pairwise(ordered))
+
+
+def test_spatial_order_brings_neighbours_together_in_spite_of_a_few_far_away() -> None:
+    g = torch.Generator().manual_seed(1)
+    means = torch.rand(20_000, 3, generator=g)
+    means[::1000] *= 1e6
+    near = means[spatial_order(means)].diff(dim=0).norm(dim=1).median()
+    assert near < 0.1 * means.diff(dim=0).norm(dim=1).median()
+
+
+@pytest.mark.parametrize("means", [torch.zeros(0, 3), torch.ones(1, 3), torch.ones(50, 3)], ids=["none", "one", "same"])
+def test_spatial_order_of_what_has_no_extent(means: torch.Tensor) -> None:
+    assert torch.equal(spatial_order(means), torch.arange(len(means)))
+
+
+def test_gaussians_in_spatial_order_are_the_same_gaussians() -> None:
+    gaussians = random_gaussians(40)
+    ordered = gaussians.in_spatial_order()
+    order = spatial_order(gaussians.means)
+    assert not torch.equal(order, torch.arange(40))
+    for name, value in vars(gaussians).items():
+        assert torch.equal(getattr(ordered, name), value[order]), name

@@ -276,6 +276,18 @@ def test_codes_and_their_gradient_equal_dense_splatting(levels: int, nonzeros: i
     assert relative(weights.grad, leaf.grad.double()) < 1e-3
 
 
+@pytest.mark.parametrize("width", [33, 36, 40, 44, 47, 48])
+def test_codes_where_some_columns_of_blocks_lie_outside_the_picture(width: int) -> None:
+    """Block maps are reused in turn; those outside are skipped."""
+    scene = reference.random_scene(150, seed=2)
+    viewmat, K = (pair[None] for pair in reference.camera(0.1, width, HEIGHT))
+    indices, weights = random_codes(150, 3, 4, 64)
+    codes, _ = rasterize_codes(*geometry(scene), indices, weights, viewmat, K, width, HEIGHT)
+    double = [value.double() for value in geometry(scene)]
+    blending = reference.blending_weights(*double, viewmat[0].double(), K[0].double(), width, HEIGHT)
+    assert relative(codes.flatten(0, 2), blending @ dense_codes(indices, weights, 64)) < 1e-3
+
+
 @pytest.mark.parametrize("atoms", [64, 50])
 def test_codes_of_crowded_tiles_are_summed_in_several_parts(atoms: int) -> None:
     """Thousands of faint Gaussians per tile; 3 x 50 channels do not fill cache lines."""

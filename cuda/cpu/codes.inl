@@ -2,8 +2,6 @@
 // levels * atoms accumulators of a pixel, whatever the dimension of the features behind the atoms.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -12,17 +10,6 @@
 #include "splat_blocks.h"
 
 namespace dictsplat::DS_ISA {
-
-// Fresh memory for a code map is hundreds of megabytes; touching it page by 4-KiB page costs more than
-// splatting into it.
-static void prefer_huge_pages(void* start, int64_t bytes) {
-#if defined(MADV_HUGEPAGE)
-    constexpr uintptr_t kPage = 4096;
-    const uintptr_t begin = (reinterpret_cast<uintptr_t>(start) + kPage - 1) / kPage * kPage;
-    const uintptr_t end = (reinterpret_cast<uintptr_t>(start) + bytes) / kPage * kPage;
-    if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#endif
-}
 
 // A code per Gaussian in as few cache lines as it fits: the values, then the indices. Every tile that a splat
 // reaches reads its code, from anywhere in memory, and lines come more slowly than splats are blended.
@@ -266,7 +253,6 @@ class MapWriter {
 
 static void codes(const TileLists& lists, const Splat* splats, const Codes& codes, float* out, float* alpha) {
     const int channels = codes.levels * codes.atoms;
-    prefer_huge_pages(out, static_cast<int64_t>(lists.cameras) * lists.width * lists.height * channels * sizeof(float));
     const PackedCodes packed(codes);
 #pragma omp parallel
     {

@@ -132,7 +132,7 @@ __device__ __forceinline__ void walk_batches(const SplatLists& s, const Patch<kP
     constexpr int kBatch = Staging<kPixels>::kBatch;
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
     for (int start = patch.begin; start < patch.end; start += kBatch) {
-        // Also keeps this batch from overwriting the last one while it is read.
+        // The last batch's splats may still be read here: nothing of theirs is written until the next barrier.
         if (__syncthreads_and(ray.done())) return;
         float4 ellipse = {};
         float2 rest = {};
