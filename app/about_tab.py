@@ -22,9 +22,12 @@ VERSIONS = ("dictsplat", "gradio", "numpy")
 SPEED = "bench.json"
 """Where `dictsplat bench --json` may have left the speed table, in the folder of runs."""
 STYLE = """
-table { border-collapse: collapse; color: var(--body-text-color); }
-th, td { text-align: left; vertical-align: top; padding: 0.3rem 1.2rem 0.3rem 0; overflow-wrap: anywhere; }
-th { font-weight: 600; min-width: 6.5em; }
+.html-container:has(&) { padding: 0; }
+table { border-collapse: collapse; margin: 0; padding: 0; max-width: 46rem; color: var(--body-text-color); }
+th, td { text-align: left; vertical-align: top; padding: 0.3rem 1.2rem 0.3rem 0; }
+th { font-weight: 600; overflow-wrap: break-word; }
+td { overflow-wrap: anywhere; }
+td:last-child { padding-right: 0; }
 tr { border-top: 1px solid var(--border-color-primary); }
 tr:first-child { border-top: 0; }
 td.mark { padding-right: 0.6rem; font-weight: 700; }
@@ -56,15 +59,15 @@ def about_tab(scenes: Scenes, root: Path, tab: gr.Tab, device: str = "auto") -> 
         root: the folder of runs, where `SPEED` may be.
         device: what is measured.
     """
-    gr.Markdown(INTRODUCTION)
+    gr.Markdown(INTRODUCTION, elem_classes="reading")
     gr.Markdown("### Encoders")
     used = _table(encoders_html(scenes), "Encoders in use")
-    gr.Markdown(SWITCH)
+    gr.Markdown(SWITCH, elem_classes="reading")
     gr.Markdown("### This machine")
     found = _table("<p>It is looked at when this tab is opened.</p>", "What this machine has")
     gr.Markdown("### Speed")
     table = gr.Markdown(speed_text(root), label="Speed table", elem_classes="speed-table")
-    measure = gr.Button("Measure in a minute", size="md")
+    measure = gr.Button("Measure in a minute", size="md", elem_classes="narrow")
 
     def quickly(progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
         def report(done: int, total: int, message: str) -> None:

@@ -21,7 +21,9 @@ HINT = """### Find what is wrong with parts
 2. Drop the photos to judge, as many as you like.
 3. Press **Find defects**. The most unusual photos come first, with heat where something is wrong.
 
-No photos at hand? Try an example."""
+No photos at hand? Press **Try an example**."""
+HEIGHT = 170
+"""Pixels of a list of files."""
 WORK, LOOK = "anomaly", "anomaly-look"
 """Queues: inspections come one after the other, looking at results does not wait for them."""
 
@@ -39,13 +41,13 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
     look = gr.State(Look())
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            good = gr.File(label="Good parts: 1 to 16 photos", file_count="multiple", file_types=TYPES, height=150)
+            good = gr.File(label="Good parts: 1 to 16 photos", file_count="multiple", file_types=TYPES, height=HEIGHT)
             judge = gr.File(
-                label="Photos to judge, or zips of them", file_count="multiple", file_types=TYPES, height=150
+                label="Photos to judge, or zips of them", file_count="multiple", file_types=TYPES, height=HEIGHT
             )
             with gr.Row():
                 start = gr.Button("Find defects", variant="primary", min_width=120)
-                stop = gr.Button("Stop", min_width=80)
+                stop = gr.Button("Stop", interactive=False, min_width=80)
             example = gr.Button("Try an example")
             with gr.Accordion("Advanced", open=False):
                 rotations = gr.Slider(
@@ -91,12 +93,23 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
     outputs = [found, look, hint, results, threshold, reference, summary, sheet]
     full: dict[str, Any] = {"fn": events.full, "inputs": [found, look, kind], "outputs": [picture, line]}
 
-    clicked = start.click(events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work)
-    clicked.success(**full, **quick)
-    filled = example.click(events.example, None, [good, judge], **quick)
+    def stoppable(now: bool) -> Any:
+        return lambda: gr.Button(interactive=now)
+
+    # Not queued, so that Stop can be used before there is anything to stop, and no longer than that.
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    clicked = start.click(stoppable(True), None, stop, **quiet).then(
+        events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work
+    )
+    filled = example.click(stoppable(True), None, stop, **quiet).then(events.example, None, [good, judge], **quick)
     tried = filled.success(events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work)
-    tried.success(**full, **quick)
-    stop.click(events.stop, None, None, cancels=[clicked, tried], concurrency_limit=None, api_visibility="private")
+    for inspected in (clicked, tried):
+        inspected.success(**full, **quick)
+        inspected.then(stoppable(False), None, stop, **quiet)
+    stopped = stop.click(
+        events.stop, None, None, cancels=[clicked, tried], concurrency_limit=None, api_visibility="private"
+    )
+    stopped.then(stoppable(False), None, stop, **quiet)
 
     masked = threshold.change(
         events.mask_again, [found, look, threshold], [look, summary, sheet], trigger_mode="always_last", **quick

@@ -23,7 +23,7 @@ MEANT_FOR = {"fast": "for a plain CPU", "default": "finer", "paper": "for a GPU"
 
 INTRODUCTION = """### A scene from your own photos
 Take 20 to 200 photos of one thing or place from all around, each showing at least half of what the one before it
-shows, with nothing moving. They go to the computer that shows this page, and no further."""
+shows, with nothing moving. They go to the computer that serves this page, and no further."""
 
 BUSY_SECONDS, IDLE_SECONDS = 2.0, 10.0
 """How often a page looks, while something is trained and while nothing is."""
@@ -56,21 +56,23 @@ def new_scene_tab(scenes: Scenes, root: Path, device: str = "auto") -> TrainingJ
                 file_types=list(ACCEPTED),
                 height=180,
             )
-            name = gr.Textbox(label="Name", placeholder="my-desk", max_length=60)
+            name = gr.Textbox(
+                label="Name", info="Letters a to z, digits and hyphens.", placeholder="my-desk", max_length=60
+            )
             preset = gr.Radio([(_preset_label(each), each) for each in PRESETS], value="fast", label="Quality")
             train = gr.Button("Train", variant="primary")
-            gr.Markdown("No photos at hand? The demo scene is drawn here.")
+            gr.Markdown("No photos at hand? The program draws a demo scene and trains it, in some minutes.")
             demo = gr.Button("Make the demo scene")
             started = gr.Textbox(visible=False, label="Name of the training")
         with gr.Column(scale=2, min_width=300):
             chosen = gr.Radio([], label="Trainings", info="They go on when this page is closed.")
-            status = gr.HTML(css_template=STYLE, label="Progress", padding=True, container=True)
+            status = gr.HTML(css_template=STYLE, label="Progress", padding=False, container=True)
             with gr.Row():
                 cancel = gr.Button("Stop", visible=False, size="md", min_width=90)
                 resume = gr.Button("Resume", visible=False, size="md", min_width=90)
-                show = gr.Button("Show in the Scene tab", visible=False, size="md", min_width=90)
+                show = gr.Button("Show in the Scene tab", visible=False, variant="primary", size="md", min_width=90)
                 remove = gr.Button("Remove", visible=False, variant="stop", size="md", min_width=90)
-            preview = gr.HTML(css_template=STYLE, label="Preview", padding=True, container=True, visible=False)
+            preview = gr.HTML(css_template=STYLE, label="Preview", padding=False, container=True, visible=False)
             with gr.Row():
                 loss = gr.LinePlot(x="step", y="loss", label="Loss", height=200, min_width=260, visible=False)
                 psnr = gr.LinePlot(x="step", y="PSNR (dB)", label="PSNR", height=200, min_width=260, visible=False)

@@ -16,15 +16,34 @@ input:focus-visible, textarea:focus-visible, button:focus-visible {
   outline: 2px solid var(--color-accent) !important;
   outline-offset: 1px;
 }
+/* A menu of many chips has its ring around all of it; the transparent one is seen where colours are forced. */
+.wrap-inner input:focus-visible { outline-color: transparent !important; }
+.wrap:has(> .wrap-inner input:focus-visible) { outline: 2px solid var(--color-accent); outline-offset: 1px; }
+.dark input[type="range"] { --neutral-200: var(--neutral-600); }
+.confidence-set { font-family: var(--font) !important; }
+/* What went wrong is said in a message; the word "Error" would only cover what is below it. */
+[data-testid="status-tracker"]:has(> .error) { display: none !important; }
+footer .divider:last-child { display: none !important; }
+.reading { max-width: 46rem; }
+.narrow { align-self: flex-start; width: auto !important; }
+.main.fillable { padding-inline: clamp(16px, 8vw - 16px, 32px) !important; }
 """
-"""Where the keyboard is, is seen."""
+"""Where the keyboard is, is seen; and what of Gradio's looks would be in the way."""
 
 
 def theme() -> gr.themes.Base:
     """Gradio's default theme with a contrast of 4.5 : 1 at least between text and what is behind it."""
     return gr.themes.Default(font=FONT).set(
-        body_text_color_subdued="*neutral_500",
-        block_info_text_color="*neutral_500",
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_700",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        input_border_color_focus="*primary_700",
+        input_border_color_focus_dark="*primary_500",
+        input_shadow_focus="none",
+        input_shadow_focus_dark="none",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover="*primary_800",
