@@ -1,5 +1,6 @@
 """Scenes for programs: named endpoints with strings, numbers and files, which need no open page."""
 
+import secrets
 from typing import Any
 
 import gradio as gr
@@ -80,7 +81,7 @@ class SceneApi:
         ]
 
     def select(
-        self, scene: int, phrase: str, rest: bool, negatives: str, level: str, threshold: float, request: gr.Request
+        self, scene: int, phrase: str, rest: bool, negatives: str, level: str, threshold: float
     ) -> tuple[str, dict[str, int]]:
         """Gaussians that answer to a phrase, or all others, as a 3DGS PLY; and how many they are."""
         trained = self._scenes.get(scene).trained
@@ -92,7 +93,8 @@ class SceneApi:
         if not bool(chosen.any()):
             raise InputError(f"No Gaussian answers to {phrase!r}; try another phrase or a lower threshold.")
         kept = trained.gaussians.subset(~chosen if rest else chosen)
-        with self._scratch.use(f"api-{request.session_hash}") as folder:
+        # A folder per call: one program may ask for several things at a time.
+        with self._scratch.use(f"api-{secrets.token_hex(16)}") as folder:
             path = folder / "selection.ply"
             save_ply(path, kept)
         return str(path), {"selected": int(chosen.sum()), "written": len(kept), "total": len(chosen)}

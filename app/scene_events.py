@@ -51,12 +51,21 @@ class SceneEvents:
         visit.enter(position, self.scenes.get(position))
         return visit
 
+    def is_in(self, token: Any, position: int) -> bool:
+        """Whether the visitor is in this scene already, as it is now."""
+        visit = self.visit(token)
+        return visit.begun and visit.stand.position == position and visit.stand.scene is self.scenes.get(position)
+
     def jump(self, token: Any, name: str) -> Visit:
         """Go to one of the scene's own cameras."""
         visit = self.visit(token)
         camera = visit.stand.scene.trained.camera(name)
         visit.change(lambda stand: at_camera(stand, camera))
         return visit
+
+    def came_from(self, token: Any, name: str) -> bool:
+        """Whether this is the camera that the visitor went to last, or began with."""
+        return self.visit(token).stand.home.name == name
 
     def look(self, token: Any, mode: str, opacity: float, level: str, threshold: float, marks: bool) -> Visit:
         """Draw differently."""
@@ -70,6 +79,7 @@ class SceneEvents:
         visit = self.visit(token)
         stand = visit.stand
         names = checked_phrases(names)
+        against = rivals(negatives)
         if not names:
             visit.change(lambda now: replace(now, prepared=None, levels=None, samples=()))
             return visit
@@ -77,7 +87,7 @@ class SceneEvents:
         trained = stand.scene.trained
         wanted = [known.get(name, name) for name in names]
         encoder = self.scenes.encoder(stand.position)
-        prepared = prepare(trained.gaussians, trained.field, wanted, encoder, rivals(negatives))
+        prepared = prepare(trained.gaussians, trained.field, wanted, encoder, against)
         samples = tuple(one for one in wanted if isinstance(one, Sample))
 
         def how(now: Stand) -> Stand:
@@ -87,10 +97,18 @@ class SceneEvents:
             look = replace(now.look, mode=mode)
             # What was picked meanwhile is looked for next.
             later = tuple(one for one in now.samples if one.name not in known)
-            return replace(now, prepared=prepared, levels=None, samples=(*samples, *later), look=look)
+            return replace(now, prepared=prepared, against=against, levels=None, samples=(*samples, *later), look=look)
 
         visit.change(how)
         return visit
+
+    def is_asked(self, token: Any, names: Sequence[str], negatives: str) -> bool:
+        """Whether exactly this is looked for already."""
+        visit = self.visit(token)
+        names = checked_phrases(names)
+        if not visit.begun or (stand := visit.stand).prepared is None:
+            return not names
+        return (stand.prepared.names, stand.against) == (tuple(names), rivals(negatives))
 
     def pick(self, token: Any, x: float, y: float, vocabulary: str, negatives: str) -> list[Description]:
         """What is at a place of the picture, given as shares of its size."""

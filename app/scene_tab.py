@@ -106,6 +106,8 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
         return drawn(visit), gr.Dropdown(names, value=0), cameras(visit)
 
     def enter(name: str, position: int) -> Any:
+        if events.is_in(name, position):
+            return (gr.skip(),) * 6
         visit = events.enter(name, position)
         return (
             drawn(visit),
@@ -116,7 +118,14 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
             gr.File(None, visible=False),
         )
 
+    def jump(name: str, photo: str | None) -> Any:
+        if photo is None or events.came_from(name, photo):
+            return gr.skip()
+        return drawn(events.jump(name, photo))
+
     def ask(name: str, wanted: Sequence[str], rival: str) -> Any:
+        if events.is_asked(name, wanted, rival):
+            return gr.skip(), gr.skip()
         visit = events.ask(name, wanted, rival)
         return drawn(visit), visit.stand.look.mode
 
@@ -174,10 +183,17 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
     Context.root_block.unload(leave)
     if tab is not None:
         tab.select(told(refresh), [token, scene], [view, scene, camera], **quick)
-    scene.input(told(enter), [token, scene], [view, camera, phrases, mode, way, file], **quick)
-    camera.input(redrawn(events.jump), [token, camera], view, **quick)
-    gr.on([mode.input, level.input, marks.input], redrawn(events.look), look, view, **quick)
-    gr.on([opacity.input, threshold.input], redrawn(events.look), look, view, trigger_mode="always_last", **quick)
+    # A menu has an "input" whenever the keyboard leaves it, even if nothing was chosen. It has a "change" also when the
+    # page sets it to where the visitor already is. A click is a "select" too, even on what is chosen already.
+    entering = quick | {"trigger_mode": "always_last"}
+    gr.on(
+        [scene.change, scene.select], told(enter), [token, scene], [view, camera, phrases, mode, way, file], **entering
+    )
+    camera.change(told(jump), [token, camera], view, **quick)
+    camera.select(redrawn(events.jump), [token, camera], view, **quick)
+    # Of what is chosen while the last choice is still drawn, the newest counts.
+    looks = [mode.input, level.input, marks.input, opacity.input, threshold.input]
+    gr.on(looks, redrawn(events.look), look, view, trigger_mode="always_last", **quick)
     # A phrase that was typed is a "change" of the menu, not an "input".
     asks = [phrases.change, negatives.submit, negatives.blur]
     asking = work | {"show_progress": "minimal", "show_progress_on": phrases}
@@ -186,7 +202,8 @@ def scene_tab(scenes: Scenes, events: SceneEvents, scratch: Scratch, tab: gr.Tab
     more.click(told(find_more), [token, phrases], phrases, **work)
     cutting = work | {"show_progress": "minimal", "show_progress_on": told_selection}
     select.click(told(cut), [token, negatives, way, color], [view, way, told_selection], **cutting)
-    gr.on([way.input, color.input], redrawn(events.show), [token, way, color], view, **quick)
+    ways = [way.input, color.input]
+    gr.on(ways, redrawn(events.show), [token, way, color], view, trigger_mode="always_last", **quick)
     save.click(told(written), [token, kind], file, **slow)
     film.click(told(filmed), [token, route, seconds], video, **slow)
     add.click(told(remember), token, [add, route], **quick)

@@ -1,6 +1,5 @@
 """The app: one page in a browser, a file per tab, served by Gradio on this machine only unless asked otherwise."""
 
-import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import gradio as gr
 from starlette.routing import Route
 
 from app.about_tab import about_tab
+from app.anomaly_job import Inspector
 from app.anomaly_tab import anomaly_tab
 from app.frame_route import frame_route
 from app.frames import Painter
@@ -64,10 +64,10 @@ def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, 
 
     Args:
         scenes: what the Scene tab shows.
-        root: where the New scene tab makes run folders. device: of the trainings, "auto", "cpu", "cuda" or "cuda:N".
+        root: where the New scene tab makes run folders. device: of all that runs, "auto", "cpu", "cuda" or "cuda:N".
     """
     visits, painter, scratch = Visits(scenes), Painter(), Scratch()
-    with gr.Blocks(title="dictsplat", delete_cache=(HOUR, 4 * HOUR)) as page:
+    with gr.Blocks(title="dictsplat", analytics_enabled=False, delete_cache=(HOUR, 4 * HOUR)) as page:
         gr.Markdown("# dictsplat")
         with gr.Tabs(selected="scene" if len(scenes) else "new"):
             with gr.Tab("Scene", id="scene") as tab:
@@ -75,7 +75,7 @@ def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, 
             with gr.Tab("New scene", id="new"):
                 new_scene_tab(scenes, root, device)
             with gr.Tab("Anomaly", id="anomaly"):
-                anomaly_tab()
+                anomaly_tab(Inspector(device=device))
             with gr.Tab("About", id="about") as about:
                 about_tab(scenes, root, about, device)
         with gr.Row(visible=False):
@@ -109,9 +109,9 @@ def launch(page: gr.Blocks, routes: list[Route], address: Address) -> gr.Blocks:
     Raises:
         InputError: the port is taken, or the address is not as it should be.
     """
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     login = address.login()
-    page.queue(max_size=QUEUE, default_concurrency_limit=2)
+    # Nobody gets past the queue: the work that is done at a time is bounded for programs as well.
+    page.queue(max_size=QUEUE, default_concurrency_limit=2, api_open=False)
     try:
         page.launch(
             server_name="127.0.0.1",

@@ -56,7 +56,8 @@ class Stand:
         position: of the scene, ``scene``, among all.
         camera: where the visitor looks from, with the picture's size in the run. home: where reset leads back to.
         pivot: what it turns around. float64 [3]
-        prepared: what is looked for. samples: those of its names that are samples.
+        prepared: what is looked for. against: the phrases that it must be likelier than.
+        samples: those of its names that are samples.
         levels: the level at which each thing was found when the camera last stood still.
         picked: what was clicked at last.
         path: views collected for a video.
@@ -69,6 +70,7 @@ class Stand:
     pivot: NDArray[np.float64]
     look: Look = field(default_factory=Look)
     prepared: Prepared | None = None
+    against: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
     levels: tuple[int, ...] | None = None
     selection: Selection | None = None

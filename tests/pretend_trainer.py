@@ -30,7 +30,9 @@ def main() -> None:
     first = int(begun.read_text()) if begun.exists() else 0
     print(f"trains {' '.join(sys.argv[1:])} from step {first}")
     for step in range(first, STEPS):
-        begun.write_text(str(step))
+        # Renamed into place: the process is killed at any moment, and tests read it.
+        (out / "steps.new").write_text(str(step))
+        (out / "steps.new").replace(begun)
         file.report("rgb", step + 1, STEPS, f"loss {1 / (step + 2):.4f}  PSNR {10 + step / 50:.1f} dB  2,000 Gaussians")
         order = (out / "do").read_text().split() if (out / "do").exists() else [""]
         if order[0] == "exit":

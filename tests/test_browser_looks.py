@@ -67,14 +67,20 @@ def test_a_keyboard_is_enough(visit: Callable[..., "Page"]) -> None:
     walk_to("View of the scene")
     with drawn_again(page):
         page.keyboard.press("ArrowRight")
+    # Passing by the menus of scenes and photos chooses nothing.
+    turned = picture(page).astype(int)
     walk_to("Look for")
+    page.wait_for_timeout(1000)
+    assert np.abs(picture(page) - turned).mean() < 2
     with drawn_again(page):
         type_in(page, "cat")
-    # Passing by the menus of scenes and photos chooses nothing.
-    moved = picture(page).astype(int)
+    page.locator(".viewport-answers li", has_text="cat").wait_for()
+    answered = picture(page).astype(int)
+    assert np.abs(answered - turned).mean() > 2
     walk_to("Zoom in", "Shift+Tab")
     page.wait_for_timeout(1000)
-    assert np.abs(picture(page) - moved).mean() < 2
+    assert np.abs(picture(page) - answered).mean() < 2
+    assert page.locator(".viewport-answers li", has_text="cat").is_visible()
     walk_to("Relevancy")
     with drawn_again(page):
         page.keyboard.press("Space")

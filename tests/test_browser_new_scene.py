@@ -35,3 +35,10 @@ def test_the_demo_scene_is_made_and_asked(visit: Callable[..., "Page"], site: Si
         choose(page, "Scene", "demo")
     look_for(page, "red")
     assert page.locator(".viewport-answers li").count() == 1
+    # Another scene begins with nothing looked for, and at its own first view.
+    for scene in ("run", "demo"):
+        with drawn_again(page):
+            choose(page, "Scene", scene)
+        page.locator(".viewport-answers li").wait_for(state="detached")
+        assert page.locator(".viewport img").get_attribute("alt") == "The scene from test_000"
+        look_for(page, "red")

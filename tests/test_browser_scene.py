@@ -135,6 +135,52 @@ def test_the_keyboard_moves_the_camera(page: "Page") -> None:
     assert np.abs(picture(page) - start).mean() < 2
 
 
+def test_only_a_choice_moves_the_camera(page: "Page") -> None:
+    view, viewport = page.locator(".viewport img"), page.get_by_role("application")
+    menu = page.get_by_role("combobox", name="Go to photo", exact=True)
+    with drawn_again(page):
+        choose(page, "Go to photo", "train_003")
+    assert view.get_attribute("alt") == "The scene from train_003"
+    there = picture(page).astype(int)
+    picture_after(page, lambda: viewport.press("ArrowLeft"))
+    assert view.get_attribute("alt") == "The scene from a free viewpoint"
+    for leave in ("Tab", "Shift+Tab", "Escape"):
+        menu.focus()
+        page.keyboard.press(leave)
+        page.get_by_role("combobox", name="Scene", exact=True).focus()
+        page.keyboard.press(leave)
+    page.wait_for_timeout(1000)
+    assert view.get_attribute("alt") == "The scene from a free viewpoint"
+    # A click on the photo that was chosen last leads back to it.
+    with drawn_again(page):
+        choose(page, "Go to photo", "train_003")
+    assert np.abs(picture(page) - there).mean() < 2
+    menu.focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(150)
+    with drawn_again(page):
+        page.keyboard.press("Enter")
+    assert view.get_attribute("alt") == "The scene from train_004"
+
+
+def test_a_phrase_is_looked_for_when_its_field_is_left(page: "Page") -> None:
+    page.get_by_role("combobox", name="Look for").click()
+    with drawn_again(page):
+        page.keyboard.type("cat", delay=20)
+        page.keyboard.press("Tab")
+    page.locator(".viewport-answers li", has_text="cat").wait_for()
+    # How it is shown stays as it was chosen when a field is left as it was.
+    picture_after(page, lambda: page.get_by_role("radio", name="Picture").check())
+    opened(page, "Advanced")
+    page.get_by_label("Likelier than").focus()
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(1000)
+    assert page.get_by_role("radio", name="Picture").is_checked()
+    page.get_by_label("Likelier than").fill("dog")
+    page.keyboard.press("Tab")
+    page.get_by_role("radio", name="Mask", checked=True).wait_for()
+
+
 def test_a_thing_is_isolated_exported_and_loaded_again(page: "Page", site: Site, tmp_path: Path) -> None:
     labels, scene = np.load(site.painted / "labels.npy"), load_ply(site.painted / "run" / "gaussians.ply")
     look_for(page, "cat")

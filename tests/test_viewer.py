@@ -176,6 +176,25 @@ def test_private_events_are_not_for_programs(client: Client) -> None:
         assert handler not in named
 
 
+def test_nobody_gets_past_the_queue(server: str) -> None:
+    body = {"data": [0, "red", False, "", "auto", 0.4]}
+    for place in ("run", "api"):
+        assert httpx.post(f"{server}/gradio_api/{place}/select", json=body).status_code == 404
+
+
+def test_one_program_asks_several_things_at_a_time(client: Client) -> None:
+    jobs = [client.submit(0, "red", rest, "", "auto", 0.4, api_name="/select") for rest in (False, True) * 4]
+    for job in jobs:
+        file, counts = job.result()
+        assert len(load_ply(Path(file))) == counts["written"]
+
+
+def test_nothing_is_told_to_gradios_makers(scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADIO_ANALYTICS_ENABLED", raising=False)
+    page, _ = build(scenes, tmp_path)
+    assert page.analytics_enabled is False
+
+
 def test_files_of_the_server_are_out_of_reach(server: str, tiny_run: Path) -> None:
     for path in (tiny_run / "gaussians.ply", Path("/etc/passwd"), HERE / "conftest.py"):
         for route in ("file=", "gradio_api/file="):
