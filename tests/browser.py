@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,13 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The app, started as `dictsplat view` starts it."""
-    place = tmp_path_factory.mktemp("site")
+    with serving(painted, tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@contextmanager
+def serving(painted: Path, place: Path) -> Iterator[Site]:
+    """The app in a process of its own, which shows ``painted/run``; what it writes goes to an empty folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

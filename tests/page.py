@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,13 @@ def picture(page: "Page") -> np.ndarray:
     """What the viewport shows, uint8 [H, W, 3]."""
     data = page.locator(f"{VIEWPORT} img").evaluate(_PIXELS)
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("RGB"))
+
+
+def picture_after(page: "Page", act: Callable[[], object]) -> np.ndarray:
+    """What the viewport shows once it was drawn again because of an act, float64 [H, W, 3]."""
+    with drawn_again(page):
+        act()
+    return picture(page).astype(np.float64)
 
 
 def type_in(page: "Page", text: str) -> None:

@@ -12,7 +12,20 @@ import numpy as np
 import pytest
 from browser import Site
 from gradio_client import Client
-from page import at_rest, choose, download, drawn_again, frame_number, look_for, message, opened, picture, type_in
+from page import (
+    at_rest,
+    choose,
+    download,
+    drawn_again,
+    frame_number,
+    look_for,
+    message,
+    opened,
+    picture,
+    picture_after,
+    type_in,
+)
+from truth import VIEW, overlap, true_mask
 
 from splat.gaussians import load_ply
 from splat.scene.room import CATEGORIES
@@ -20,7 +33,6 @@ from splat.scene.room import CATEGORIES
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-VIEW = "test_000"
 FRAMES_PER_SECOND = 2.0
 """While dragging; a quarter of what an idle machine with two cores is meant to reach, for one that is not idle."""
 
@@ -48,27 +60,12 @@ def page(visit: Callable[..., "Page"]) -> "Page":
     return page
 
 
-def truth(site: Site, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    mask = cv2.imread(str(site.painted / "scene" / "labels" / VIEW / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
-    return cv2.resize(mask, shape[1::-1], interpolation=cv2.INTER_LINEAR) > 127
-
-
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    return float((one & other).sum() / (one | other).sum())
-
-
 def shown_mask(page: "Page") -> np.ndarray:
     """What is not darkened after something was looked for, bool [H, W]."""
     assert page.get_by_role("radio", name="Mask").is_checked()
     masked = picture_after(page, lambda: page.get_by_label("Points and boxes").uncheck())
     plain = picture_after(page, lambda: page.get_by_role("radio", name="Picture").check())
     return cv2.blur(masked.sum(2) - 0.5 * plain.sum(2), (3, 3)) > 0
-
-
-def picture_after(page: "Page", act: Callable[[], object]) -> np.ndarray:
-    with drawn_again(page):
-        act()
-    return picture(page).astype(np.float64)
 
 
 def test_a_word_finds_the_thing(page: "Page", site: Site) -> None:
@@ -83,12 +80,12 @@ def test_a_word_finds_the_thing(page: "Page", site: Site) -> None:
     assert sure == pytest.approx(told["confidence"], abs=0.006)
     mask = shown_mask(page)
     x, y = (int(number) for number in re.search(r"at (\d+), (\d+)", answer).groups())
-    cat = truth(site, "cat", mask.shape)
-    assert truth(site, "cat", (180, 240))[y, x]
+    cat = true_mask(site.painted, "cat", mask.shape)
+    assert true_mask(site.painted, "cat", (180, 240))[y, x]
     found = overlap(mask, cat)
     print(f"IoU of 'cat' as it is shown: {found:.2f}")
     assert found > 0.7
-    assert all(overlap(mask, truth(site, name, mask.shape)) < 0.1 for name in CATEGORIES if name != "cat")
+    assert all(overlap(mask, true_mask(site.painted, name, mask.shape)) < 0.1 for name in CATEGORIES if name != "cat")
 
 
 def test_the_scene_follows_the_pointer(page: "Page", site: Site) -> None:
@@ -110,7 +107,7 @@ def test_the_scene_follows_the_pointer(page: "Page", site: Site) -> None:
     after = picture(page)
     assert before.shape == after.shape
     # The cat stands before what the camera turns around, so it goes where the pointer went.
-    left, top, width, height = cv2.boundingRect(truth(site, "cat", before.shape).astype(np.uint8))
+    left, top, width, height = cv2.boundingRect(true_mask(site.painted, "cat", before.shape).astype(np.uint8))
     cat = before[top : top + height, left : left + width]
     _, _, _, (new_left, new_top) = cv2.minMaxLoc(cv2.matchTemplate(after, cat, cv2.TM_CCOEFF_NORMED))
     print(f"the cat went {new_left - left} pixels to the right")
@@ -191,7 +188,7 @@ def test_a_thing_is_isolated_exported_and_loaded_again(page: "Page", site: Site,
     count = int(told.split(" ")[0].replace(",", ""))
     picture_after(page, lambda: page.get_by_role("radio", name="Picture").check())
     alone = picture_after(page, lambda: page.get_by_role("radio", name="selection only").check())
-    assert overlap(alone.sum(2) > 30, truth(site, "cat", alone.shape)) > 0.6
+    assert overlap(alone.sum(2) > 30, true_mask(site.painted, "cat", alone.shape)) > 0.6
     opened(page, "Save a file")
     files = {}
     for kind in ("selected Gaussians (PLY)", "all other Gaussians (PLY)"):
@@ -210,7 +207,7 @@ def test_a_thing_is_isolated_exported_and_loaded_again(page: "Page", site: Site,
 
 
 def test_a_click_says_what_is_there_and_finds_more_of_it(page: "Page", site: Site) -> None:
-    inside = truth(site, "coffee cup", picture(page).shape)
+    inside = true_mask(site.painted, "coffee cup", picture(page).shape)
     y, x = (int(np.median(axis)) for axis in np.nonzero(inside))
     box = page.locator(".viewport").bounding_box()
     assert box is not None
