@@ -101,6 +101,10 @@ def train(
     gaussians: Annotated[
         Path | None, typer.Option(help="A 3DGS PLY of this scene trained elsewhere; replaces the rgb stage.")
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="LangSplat's *_s.npy and *_f.npy for these photos and --encoder, instead of that stage."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue RUN with the options (and SCENE) it was started with."),
@@ -126,6 +130,7 @@ def train(
         "scale": scale,
         "seed": seed,
         "gaussians": gaussians,
+        "features": features,
     }
     config = _train_config({key: value for key, value in given.items() if value is not None}, out, resume, device)
     with _progress() as reports:

@@ -47,7 +47,7 @@ class FeatureStore:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
-    def describe(self, encoder: Encoder, regions: Regions) -> None:
+    def describe(self, encoder: str, dim: int, regions: str) -> None:
         """Say whose features these are; features are only written after this.
 
         What an empty folder was meant for does not matter.
@@ -55,13 +55,13 @@ class FeatureStore:
         Raises:
             InputError: the folder holds features of another encoder or segmenter.
         """
-        info = {"version": VERSION, "encoder": encoder.name, "dim": encoder.dim, "regions": regions.name}
+        info = {"version": VERSION, "encoder": encoder, "dim": dim, "regions": regions}
         if self._info_path.exists() and not self.empty:
             present = self._info()
             if {key: present.get(key) for key in info} != info:
                 raise InputError(
                     f"{self.folder} holds features of {present.get('encoder')} with {present.get('regions')} "
-                    f"regions, not of {encoder.name} with {regions.name}; remove it or use another folder."
+                    f"regions, not of {encoder} with {regions}; remove it or use another folder."
                 )
             return
         write_json(self._info_path, info)
@@ -160,7 +160,7 @@ def extract_features(
     Raises:
         InputError: a view cannot be read (it is named), or the store is of another encoder or segmenter.
     """
-    store.describe(encoder, regions)
+    store.describe(encoder.name, encoder.dim, regions.name)
     wanted = list(scene.train if views is None else views)
     missing = [index for index in wanted if not store.has(scene.cameras[index].name)]
     done = len(wanted) - len(missing)

@@ -20,6 +20,7 @@ from splat.fit_language import LanguageConfig, fit_language
 from splat.fit_rgb import RgbConfig, fit_rgb
 from splat.gaussians import load_ply, save_ply
 from splat.image_metrics import WINDOW
+from splat.interchange.langsplat_features import REGIONS, import_features
 from splat.run import STAGES, Run, file_digest, storage_errors
 from splat.scene import Scene, load_scene, save_cameras
 from splat.scene.scale import automatic_scale
@@ -86,7 +87,11 @@ class _Training:
         rgb = {"preset": config.preset, "strategy": config.strategy, "seed": config.seed}
         self.inputs: dict[str, dict[str, Any]] = {
             "rgb": {"scale": self.scale, **rgb},
-            "features": {"scale": self.scale, "encoder": config.encoder, "regions": config.regions},
+            "features": {
+                "scale": self.scale,
+                "encoder": config.encoder,
+                "regions": config.regions if config.features is None else REGIONS,
+            },
         }
 
     def _recorded_scale(self) -> float | None:
@@ -115,7 +120,8 @@ class _Training:
 
     def run_stages(self) -> None:
         self._refuse_other_options()
-        if "features" in self.config.stages and "rgb" in self.config.stages and not self._has_gaussians():
+        asked = {"rgb", "features"} <= set(self.config.stages)
+        if asked and self.config.features is None and not self._has_gaussians():
             # A name that is wrong should not be found out after hours of fitting; the models themselves would
             # only take memory from the fit, and are made again for their stage.
             self._create_encoders()
@@ -197,6 +203,12 @@ class _Training:
         inputs = self.inputs["features"]
         if self.run.is_done("features", inputs) and all(store.has(name) for name in names):
             self.reports("features")(1, 1, "done before")
+            return
+        config = self.config
+        if config.features is not None:
+            with RunningStage(self.run, "features", inputs, self.reports("features")) as step:
+                views = [self.scene.cameras[i] for i in self.scene.train]
+                import_features(config.features, views, config.encoder, store, step.report)
             return
         encoder, regions = self._create_encoders()
         with RunningStage(self.run, "features", inputs, self.reports("features")) as step:

@@ -31,6 +31,8 @@ class TrainConfig:
         atoms, nonzeros: dictionary size per level, and how many of its atoms a Gaussian uses.
         device: "auto", "cpu", "cuda" or "cuda:N", see `splat.device` for splatting and `pick_device` for encoders.
         gaussians: a 3DGS PLY trained elsewhere, in this scene's coordinates; replaces the rgb stage.
+        features: a folder of LangSplat's features of these photos (`splat.interchange.langsplat_features`), of
+            ``encoder``; replaces the features stage.
     """
 
     scene: Path
@@ -46,6 +48,7 @@ class TrainConfig:
     device: str = "auto"
     seed: int = 0
     gaussians: Path | None = None
+    features: Path | None = None
 
     def check(self) -> None:
         """Raise `InputError` for values no training can use (`LanguageConfig` checks its own)."""
@@ -61,12 +64,13 @@ class TrainConfig:
             raise InputError(f"--scale is {self.scale}; give a number above 0 and up to 1.")
         if self.gaussians is not None and not self.gaussians.is_file():
             raise InputError(f"The Gaussians {self.gaussians} do not exist; check --gaussians.")
+        if self.features is not None and not self.features.is_dir():
+            raise InputError(f"The features folder {self.features} does not exist; check --features.")
 
     def to_json(self) -> dict[str, Any]:
         """The config as `run.json` keeps it, with absolute paths."""
-        paths = {"scene": str(self.scene.absolute()), "gaussians": None}
-        if self.gaussians is not None:
-            paths["gaussians"] = str(self.gaussians.absolute())
+        given = {"scene": self.scene, "gaussians": self.gaussians, "features": self.features}
+        paths = {name: None if path is None else str(path.absolute()) for name, path in given.items()}
         return asdict(self) | paths | {"stages": list(self.stages)}
 
     @classmethod

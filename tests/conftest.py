@@ -1,5 +1,6 @@
-"""Fixtures that several test files share: a scene and a run so small that they take seconds."""
+"""Fixtures that several test files share: a scene and a run so small that they take seconds, and commands."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,37 @@ def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         driver.install(patch.setattr)
         train(out, TrainConfig(tiny_scene, preset="fast", encoder="colour", device="cpu"), scorer=score)
     return out
+
+
+@pytest.fixture
+def dictsplat(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process, with the encoder of `driver`: (exit status, stdout, stderr)."""
+    import driver
+
+    from app.cli import main
+
+    driver.install(monkeypatch.setattr)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(dictsplat: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """Runs a command that must end with status 2 and exactly one line on stderr, which it returns."""
+
+    def run(*arguments: object) -> str:
+        code, _, err = dictsplat(*arguments)
+        assert code == 2, err
+        assert err.count("\n") == 1, err
+        return err
+
+    return run

@@ -17,44 +17,13 @@ import torch
 from PIL import Image
 
 import encoders
-from app.cli import main
 from encoders.files import write_json, write_png
 from splat.gaussians import load_ply, save_ply
 from splat.run import SCHEMA_VERSION, STAGES, Run
 from splat.scene import load_cameras
 from splat.train_config import TrainConfig
 
-Result = tuple[int, str, str]
-Dictsplat = Callable[..., Result]
-
-
-@pytest.fixture
-def dictsplat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Dictsplat:
-    """Runs a command in this process: (exit status, stdout, stderr)."""
-    driver.install(monkeypatch.setattr)
-
-    def run(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
-
-
-@pytest.fixture
-def refused(dictsplat: Dictsplat) -> Callable[..., str]:
-    """Runs a command that must end with status 2 and exactly one line on stderr, which it returns."""
-
-    def run(*arguments: object) -> str:
-        code, _, err = dictsplat(*arguments)
-        assert code == 2, err
-        assert err.count("\n") == 1, err
-        return err
-
-    return run
-
+Dictsplat = Callable[..., tuple[int, str, str]]
 
 # --- what commands print and write -------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def scene(count: int = 5, broken: int | None = None):
 @pytest.fixture
 def store(tmp_path) -> FeatureStore:
     store = FeatureStore(tmp_path / "features")
-    store.describe(MeanColour(), Quarters())
+    store.describe(MeanColour.name, MeanColour.dim, Quarters.name)
     return store
 
 
@@ -150,7 +150,7 @@ def test_a_store_without_views_may_change_its_encoder(store):
     other = MeanColour()
     other.name = "other"
     assert store.empty
-    store.describe(other, Quarters())
+    store.describe(other.name, other.dim, Quarters.name)
     assert store.encoder == "other"
 
 

@@ -1,0 +1,1 @@
+"""Scenes and features of other programs, read and written in their own formats."""
