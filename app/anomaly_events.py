@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,27 +16,19 @@ from app.anomaly_export import write_bundle, write_table
 from app.anomaly_gallery import SHOWN, Look, full_picture, good_html, sheet_html, summary_html
 from app.anomaly_job import Inspection
 from app.anomaly_sessions import Sessions, Stopped
+from app.told import told
 from dictas.predict import PredictOptions
-from encoders.errors import InputError
-from encoders.progress import Report
+from dictas.thresholds import Threshold
+from encoders.progress import Report, silent
 
 DIGITS = 4
 STEP = 10**-DIGITS
 """Of the threshold's slider."""
 
+BUNDLE = "results.zip"
+
 Update = Any
 """A value for a component, or gradio's description of a change to one."""
-
-
-@contextmanager
-def messages() -> Iterator[None]:
-    """What is wrong with the input is said on the page."""
-    try:
-        yield
-    except InputError as error:
-        raise gr.Error(str(error), title="That does not work", print_exception=False) from None
-    except Stopped:
-        raise gr.Error("Nothing was kept of it.", title="Stopped", print_exception=False, duration=5) from None
 
 
 class Events:
@@ -49,6 +42,7 @@ class Events:
     def __init__(self, sessions: Sessions, cache: Path) -> None:
         self._sessions, self._cache = sessions, cache
 
+    @told
     def inspect(
         self,
         good: list[str] | None,
@@ -56,26 +50,28 @@ class Events:
         rotations: float,
         tile: int,
         false_alarms: float,
+        kind: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio looks for it here
     ) -> list[Update]:
         """Judge photos.
 
         Returns:
-            The inspection, how it is looked at, whether hint and results are visible, the threshold's slider, the
-            good parts; then as `draw`.
+            The inspection, what of it is looked at, whether hint and results are visible, the threshold's slider, the
+            good parts; then as `draw` and as `full`.
         """
         options = PredictOptions(
             rotations=int(rotations), tile=int(tile) or None, false_alarms=float(false_alarms), workers=0
         )
-        with messages():
-            inspection = self._sessions.inspect(
-                _session(request), _paths(good), _paths(judge), options, _reported(progress)
-            )
-            look = Look()
-            slider = gr.Slider(*_range(inspection), value=_shown(inspection), step=STEP)
-            static = [gr.Markdown(visible=False), gr.Column(visible=True), slider, good_html(inspection)]
-            return [inspection, look, *static, *self.draw(inspection, look)]
+        try:
+            found = self._sessions.inspect(_session(request), _paths(good), _paths(judge), options, _reported(progress))
+        except Stopped:
+            raise gr.Error("Nothing was kept of it.", title="Stopped", print_exception=False, duration=5) from None
+        look, value = Look(), _shown(found)
+        with self._sessions.keeping(found) as kept:
+            slider = gr.Slider(*_range(kept), value=value, step=STEP)
+            static = [gr.Markdown(visible=False), gr.Column(visible=True), slider, good_html(kept)]
+        return [found, look, *static, *self.draw(found, look, value), *self.full(found, look, value, kind)]
 
     def stop(self, request: gr.Request) -> None:
         """End the inspection that is running."""
@@ -86,34 +82,16 @@ class Events:
         """The page was closed."""
         self._sessions.leave(_session(request))
 
+    @told
     def example(self) -> tuple[list[str], list[str]]:
         """Photos of good parts, and photos to judge."""
         good, judge = self._sessions.example()
         return [str(path) for path in good], [str(path) for path in judge]
 
-    def draw(self, inspection: Inspection | None, look: Look) -> list[Update]:
-        """Summary and sheet."""
-        with messages(), self._sessions.keeping(inspection) as kept:
-            return [summary_html(kept, look), sheet_html(kept, look)]
-
-    def full(self, inspection: Inspection | None, look: Look, kind: str) -> list[Update]:
-        """One photo at full size, and the line about it."""
-        with messages(), self._sessions.keeping(inspection) as kept:
-            picture, line = full_picture(kept, look, kind)
-            return [gr.Image(picture, alt_text=f"{kept.rows[look.photo].path}, {kind.lower()}"), line]
-
-    def mask_again(self, inspection: Inspection | None, look: Look, value: float) -> list[Update]:
-        """Another threshold: how the inspection is looked at now, and as `draw`."""
-        with messages(), self._sessions.keeping(inspection) as kept:
-            threshold = None if abs(value - _shown(kept)) < STEP / 2 else min(max(float(value), 0.0), 1.0)
-            if threshold == look.threshold:
-                return [gr.skip()] * 3
-            look = replace(look, threshold=threshold)
-            return [look, *self.draw(kept, look)]
-
-    def look(self, inspection: Inspection | None, look: Look, event: gr.EventData) -> list[Update]:
-        """Other photos, another page, or one photo: how the inspection is looked at now, and as `draw`."""
-        with messages(), self._sessions.keeping(inspection) as kept:
+    @told
+    def look(self, inspection: Inspection | None, look: Look, event: gr.EventData) -> Look:
+        """Other photos, another page, or one photo: what is looked at now."""
+        with self._sessions.keeping(inspection) as kept:
             show, page, photo = (getattr(event, name, None) for name in ("show", "page", "photo"))
             if show in SHOWN:
                 look = replace(look, show=show, page=0)
@@ -121,24 +99,41 @@ class Events:
                 look = replace(look, page=_number(page, len(kept.rows)))
             if photo is not None:
                 look = replace(look, photo=_number(photo, len(kept.rows)))
-            return [look, *self.draw(kept, look)]
+            return look
 
-    def table(self, inspection: Inspection | None, look: Look) -> str:
+    @told
+    def draw(self, inspection: Inspection | None, look: Look, value: float | None) -> list[Update]:
+        """Summary and sheet for the threshold that the slider shows."""
+        with self._sessions.keeping(inspection) as kept:
+            threshold = _threshold(kept, value)
+            return [summary_html(kept, threshold), sheet_html(kept, look, threshold)]
+
+    @told
+    def full(self, inspection: Inspection | None, look: Look, value: float | None, kind: str) -> list[Update]:
+        """One photo at full size, and the line about it."""
+        with self._sessions.keeping(inspection) as kept:
+            place = _number(look.photo, len(kept.rows))
+            picture, line = full_picture(kept, place, _threshold(kept, value), kind)
+            return [gr.Image(picture, alt_text=f"{kept.rows[place].path}, {kind.lower()}"), line]
+
+    @told
+    def table(self, inspection: Inspection | None, value: float | None) -> str:
         """results.csv for the threshold of the slider."""
-        with messages(), self._sessions.keeping(inspection) as kept:
-            return str(write_table(kept, kept.at(look.threshold), self._folder()))
+        with self._sessions.keeping(inspection) as kept, self._offered() as folder:
+            return str(write_table(kept, _threshold(kept, value), folder))
 
+    @told
     def bundle(
         self,
         inspection: Inspection | None,
-        look: Look,
+        value: float | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
         """The zip of everything for the threshold of the slider."""
-        with messages(), self._sessions.keeping(inspection) as kept:
-            path = self._folder() / "results.zip"
-            return str(write_bundle(kept, kept.at(look.threshold), path, _reported(progress)))
+        with self._sessions.keeping(inspection) as kept, self._offered() as folder:
+            return str(write_bundle(kept, _threshold(kept, value), folder / BUNDLE, _reported(progress)))
 
+    @told
     def answer(
         self, good: list[str] | None, judge: list[str] | None, threshold: float | None
     ) -> tuple[list[dict[str, Any]], str]:
@@ -154,24 +149,26 @@ class Events:
             for a file and try to download); and a zip with all that `anomaly predict` writes.
         """
         session = uuid.uuid4().hex
-        with messages():
-            options = PredictOptions(threshold=threshold, workers=0)
-            try:
-                inspection = self._sessions.inspect(
-                    session, _paths(good), _paths(judge), options, lambda done, total, message: None
-                )
-                with self._sessions.keeping(inspection) as kept:
-                    path = write_bundle(kept, kept.threshold, self._folder() / "results.zip")
-            finally:
-                self._sessions.leave(session)
-            rows = [asdict(row) for row in inspection.prediction.rows]
-            return [{"photo": row.pop("path"), **row} for row in rows], str(path)
+        options = PredictOptions(threshold=threshold, workers=0)
+        try:
+            inspection = self._sessions.inspect(session, _paths(good), _paths(judge), options, silent)
+            with self._sessions.keeping(inspection) as kept, self._offered() as folder:
+                path = write_bundle(kept, kept.threshold, folder / BUNDLE)
+        finally:
+            self._sessions.leave(session)
+        rows = [asdict(row) for row in inspection.prediction.rows]
+        return [{"photo": row.pop("path"), **row} for row in rows], str(path)
 
-    def _folder(self) -> Path:
-        """A new folder for a file to download, whose name nobody can guess."""
+    @contextmanager
+    def _offered(self) -> Iterator[Path]:
+        """A new folder for a file to download, whose name nobody can guess; gone if the file could not be made."""
         folder = self._cache / secrets.token_hex(16)
-        folder.mkdir(parents=True)
-        return folder
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _session(request: gr.Request) -> str:
@@ -189,6 +186,13 @@ def _reported(progress: gr.Progress) -> Report:
 def _shown(inspection: Inspection) -> float:
     """The inspection's own threshold as the slider shows it."""
     return round(inspection.threshold.image, DIGITS)
+
+
+def _threshold(inspection: Inspection, value: float | None) -> Threshold:
+    """What the slider stands for; where it shows the inspection's own threshold, exactly that one."""
+    if value is None or abs(value - _shown(inspection)) < STEP / 2:
+        return inspection.threshold
+    return inspection.at(min(max(float(value), 0.0), 1.0))
 
 
 def _range(inspection: Inspection) -> tuple[float, float]:

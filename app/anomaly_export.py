@@ -14,6 +14,7 @@ from dictas.predict import Prediction
 from dictas.remask import measured, rewrite
 from dictas.results import CSV, JSON, write_results
 from dictas.thresholds import Threshold
+from encoders.files import atomic_path
 from encoders.progress import Report, silent
 
 REPORT = "report.html"
@@ -41,7 +42,7 @@ def write_bundle(inspection: Inspection, threshold: Threshold, path: Path, repor
         if threshold != inspection.threshold:
             again = Path(place)
             _rewrite_all(inspection, threshold, again, report)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as target:
             for file, name in _files(inspection.out, again):
                 target.write(file, name)
     return path

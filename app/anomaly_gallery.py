@@ -53,21 +53,18 @@ class Look:
     """What of an inspection a visitor is looking at.
 
     Attributes:
-        threshold: 0..1; None for the inspection's own.
         show: one of `SHOWN`.
         page: from 0; of the photos shown.
         photo: the one at full size, its place in `Inspection.rows`.
     """
 
-    threshold: float | None = None
     show: str = "all"
     page: int = 0
     photo: int = 0
 
 
-def summary_html(inspection: Inspection, look: Look) -> str:
+def summary_html(inspection: Inspection, threshold: Threshold) -> str:
     """How many photos are anomalous, by which threshold, and how the scores are distributed."""
-    threshold = inspection.at(look.threshold)
     rows = flagged(inspection.rows, threshold)
     return _template("anomaly_summary.html.j2").render(
         anomalous=sum(bool(row.anomalous) for row in rows),
@@ -75,7 +72,7 @@ def summary_html(inspection: Inspection, look: Look) -> str:
         unreadable=sum(row.status != OK for row in rows),
         threshold=threshold,
         method=METHODS[threshold.method],
-        chosen=look.threshold is not None,
+        chosen=threshold != inspection.threshold,
         scores=histogram(rows, threshold.image),
     )
 
@@ -91,9 +88,8 @@ def good_html(inspection: Inspection) -> str:
     return _template("anomaly_good.html.j2").render(good=good, notes=inspection.prediction.results["notes"])
 
 
-def sheet_html(inspection: Inspection, look: Look) -> str:
+def sheet_html(inspection: Inspection, look: Look, threshold: Threshold) -> str:
     """The photos of one page, worst first, as buttons; those that cannot be read with the reason."""
-    threshold = inspection.at(look.threshold)
     rows = flagged(inspection.rows, threshold)
     kinds = [_kind(row) for row in rows]
     chosen = [place for place, kind in enumerate(kinds) if look.show in ("all", kind)]
@@ -113,14 +109,16 @@ def sheet_html(inspection: Inspection, look: Look) -> str:
     )
 
 
-def full_picture(inspection: Inspection, look: Look, kind: str) -> tuple[Image | None, str]:
+def full_picture(inspection: Inspection, photo: int, threshold: Threshold, kind: str) -> tuple[Image | None, str]:
     """One photo as large as it is, drawn as one of `KINDS`, "Overlay" for any other.
+
+    Args:
+        photo: its place in `Inspection.rows`.
 
     Returns:
         uint8 [H, W, 3] or None if it cannot be read; and a line of HTML about it.
     """
-    threshold = inspection.at(look.threshold)
-    row = flagged(inspection.rows, threshold)[look.photo]
+    row = flagged(inspection.rows, threshold)[photo]
     name = html.escape(row.path)
     if row.status != OK:
         return None, f'<p class="anomaly"><b>{name}</b>: {html.escape(row.error)}</p>'
@@ -136,8 +134,8 @@ def full_picture(inspection: Inspection, look: Look, kind: str) -> tuple[Image |
         return coloured(values / max(2 * threshold.pixel, 1e-6), cv2.COLORMAP_TURBO), line
     if kind == "Mask":
         return np.repeat((mask * np.uint8(255))[..., None], 3, axis=2), line
-    photo = inspection.photo(row)
-    return photo if kind == "Photo" else overlay(photo, values, threshold.pixel), line
+    pixels = inspection.photo(row)
+    return pixels if kind == "Photo" else overlay(pixels, values, threshold.pixel), line
 
 
 def _kind(row: Row) -> str:

@@ -1,6 +1,5 @@
 """One inspection for a visitor: the photos judged as `dictsplat anomaly predict` does, and kept to be looked at."""
 
-import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -64,9 +63,9 @@ class Inspection:
         content = self.prediction.results["threshold"]
         return Threshold(**{**content, "samples": tuple(content["samples"])})
 
-    def at(self, value: float | None) -> Threshold:
-        """Another threshold, 0..1; None for its own."""
-        return self.threshold if value is None else snapped(value)
+    def at(self, value: float) -> Threshold:
+        """Another threshold, 0..1."""
+        return snapped(value)
 
     def photo(self, row: Row) -> NDArray[np.uint8]:
         """A judged photo as it was seen, uint8 [H, W, 3]."""
@@ -113,7 +112,7 @@ class Inspector:
         Raises:
             InputError: something that was uploaded cannot be used; files are called by their uploaded names.
         """
-        with _page_errors(folder):
+        with placeless(folder):
             stage_good(good, folder / GOOD)
             refused = stage_judge(judge, folder / JUDGE)
             report_setup(0, 1, "waiting for the detector")
@@ -139,16 +138,12 @@ def _presentable(found: Prediction, refused: Sequence[Row], folder: Path) -> Pre
 
 
 @contextmanager
-def _page_errors(folder: Path) -> Iterator[None]:
-    """Sentences for a visitor, who knows nothing of folders and must not."""
+def placeless(folder: Path) -> Iterator[None]:
+    """Mistakes are told to a visitor, who knows nothing of folders and must not."""
     try:
         yield
     except InputError as error:
         raise InputError(_without_places(str(error), folder)) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError("The disk of this server is full; try again later, or with fewer photos.") from error
-        raise
 
 
 def _without_places(text: str, folder: Path) -> str:

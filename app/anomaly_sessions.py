@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Condition, Event
 
 from app.anomaly_example import write_example
-from app.anomaly_job import Inspection, Inspector
+from app.anomaly_job import Inspection, Inspector, placeless
 from app.scratch import Scratch
 from dictas.predict import PredictOptions
 from encoders.errors import InputError
@@ -115,7 +115,8 @@ class Sessions:
             raise InputError("There are no results yet; press Find defects.")
         with self._scratch.use(inspection.key, new=False) as folder:
             assert folder == inspection.folder
-            yield inspection
+            with placeless(folder):
+                yield inspection
 
     def example(self) -> tuple[list[Path], list[Path]]:
         """Photos to try it with: of good parts, and to judge. They stay as long as the server runs."""

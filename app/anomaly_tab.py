@@ -24,7 +24,7 @@ HINT = """### Find what is wrong with parts
 No photos at hand? Press **Try an example**."""
 HEIGHT = 170
 """Pixels of a list of files."""
-WORK, LOOK = "anomaly", "anomaly-look"
+WORK, LOOK, CLICK = "anomaly", "anomaly-look", "anomaly-click"
 """Queues: inspections come one after the other, looking at results does not wait for them."""
 
 
@@ -59,7 +59,7 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
                 )
         with gr.Column(scale=5, min_width=320):
             hint = gr.Markdown(HINT, min_height=160)
-            with gr.Column(visible=False) as results:
+            with gr.Column(visible=False, elem_id="anomaly-results") as results:
                 summary = gr.HTML(css_template=css, apply_default_css=False)
                 threshold = gr.Slider(0, 1, value=0.1, step=STEP, label="Threshold of photos and pixels")
                 reference = gr.HTML(css_template=css, apply_default_css=False)
@@ -89,9 +89,8 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
         "api_visibility": "private",
         "show_progress": "hidden",
     }
-    inputs = [good, judge, rotations, tile, alarms]
-    outputs = [found, look, hint, results, threshold, reference, summary, sheet]
-    full: dict[str, Any] = {"fn": events.full, "inputs": [found, look, kind], "outputs": [picture, line]}
+    inputs = [good, judge, rotations, tile, alarms, kind]
+    outputs = [found, look, hint, results, threshold, reference, summary, sheet, picture, line]
 
     def stoppable(now: bool) -> Any:
         return lambda: gr.Button(interactive=now)
@@ -104,24 +103,25 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
     filled = example.click(stoppable(True), None, stop, **quiet).then(events.example, None, [good, judge], **quick)
     tried = filled.success(events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work)
     for inspected in (clicked, tried):
-        inspected.success(**full, **quick)
+        inspected.success(None, None, None, js=(HERE / "anomaly_results.js").read_text(encoding="utf-8"))
         inspected.then(stoppable(False), None, stop, **quiet)
     stopped = stop.click(
         events.stop, None, None, cancels=[clicked, tried], concurrency_limit=None, api_visibility="private"
     )
     stopped.then(stoppable(False), None, stop, **quiet)
 
-    masked = threshold.change(
-        events.mask_again, [found, look, threshold], [look, summary, sheet], trigger_mode="always_last", **quick
-    )
-    masked.then(**full, **quick)
-    looked = sheet.look(events.look, [found, look], [look, summary, sheet], trigger_mode="multiple", **quick)
-    looked.then(**full, **quick)
-    kind.change(**full, **quick)
+    # What is clicked is kept by one short event at a time, the threshold by its slider alone; both are drawn by events
+    # of which a page never has two at a time and the last one sees the newest of both.
+    one: dict[str, Any] = {**quick, "concurrency_id": CLICK, "concurrency_limit": 1}
+    sheet.look(events.look, [found, look], look, trigger_mode="multiple", **one)
+    newest: dict[str, Any] = {"trigger_mode": "always_last", **quick}
+    looks = [look.change, threshold.input]
+    gr.on(looks, events.draw, [found, look, threshold], [summary, sheet], **newest)
+    gr.on([*looks, kind.change], events.full, [found, look, threshold, kind], [picture, line], **newest)
 
     save = "() => document.querySelector('#anomaly-file')?.closest('a, button')?.click()"
     for button, make in ((table, events.table), (bundle, events.bundle)):
-        made = button.click(make, [found, look], file, concurrency_id=LOOK, api_visibility="private")
+        made = button.click(make, [found, threshold], file, concurrency_id=LOOK, api_visibility="private")
         made.success(None, None, None, js=save)
     assert Context.root_block is not None
     Context.root_block.unload(events.leave)

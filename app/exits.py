@@ -1,5 +1,6 @@
 """How a command ends: exit status and, when something went wrong, one sentence on stderr."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from collections.abc import Callable
 EXIT_FAULT = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "Insufficient memory")
 
 
 def guarded(command: Callable[[], object], debug: bool = False) -> int:
@@ -42,13 +45,21 @@ def explain(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, InputError):
         return text
-    allocation = "out of memory" in text or "can't allocate memory" in text
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and allocation):
+    if is_out_of_memory(error):
         return "There is not enough memory for this; use a smaller --scale (--size, --batch) or close other programs."
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else ""
         return f"A file{where} cannot be used: {error.strerror}."
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, of the processor or of a GPU, did not suffice."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # OpenCV's errors are of a class of their own, torch's are RuntimeErrors.
+    wording = isinstance(error, RuntimeError) or type(error).__module__.partition(".")[0] == "cv2"
+    return isinstance(error, MemoryError) or (wording and any(words in str(error) for words in _NO_MEMORY))
 
 
 def _interrupted() -> int:

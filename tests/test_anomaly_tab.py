@@ -1,6 +1,7 @@
 """The Anomaly tab: its results are those of `anomaly predict`, whatever visitors upload, change or break off."""
 
 import csv
+import errno
 import html
 import json
 import re
@@ -21,7 +22,7 @@ from gradio_client import Client, handle_file
 from inspection import ColourDistance, backbone, save, texture
 from test_uploads import archive, huge_png
 
-from app import anomaly_gallery, anomaly_job
+from app import anomaly_export, anomaly_gallery, anomaly_job
 from app.anomaly_events import Events
 from app.anomaly_export import write_bundle, write_table
 from app.anomaly_gallery import Look, full_picture, good_html, sheet_html, summary_html
@@ -31,6 +32,7 @@ from app.anomaly_sessions import Sessions, Stopped
 from app.anomaly_tab import anomaly_tab
 from dictas.outputs import JPEG
 from dictas.predict import PredictOptions, predict
+from dictas.thresholds import Threshold
 from encoders.errors import InputError
 from encoders.files import read_image
 
@@ -150,10 +152,10 @@ def test_broken_photos_are_rows_with_their_reason_and_the_rest_goes_on(
     assert len(list(csv.DictReader((out / "results.csv").open()))) == 15
     for name in RESULTS:
         assert str(tmp_path) not in (out / name).read_text(encoding="utf-8")
-    page = sheet_html(found, Look(show="unreadable"))
+    page = sheet_html(found, Look(show="unreadable"), found.threshold)
     assert page.count('class="card unreadable"') == 5
     assert "notes.jpg is no image" in page
-    picture, line = full_picture(found, Look(photo=14), "Overlay")
+    picture, line = full_picture(found, 14, found.threshold, "Overlay")
     assert picture is None
     assert "<b>" in line
 
@@ -203,8 +205,8 @@ def test_the_sheet_is_sorted_filtered_and_cut_into_pages(
     found = inspect(tmp_path / "tab", *uploads)
     monkeypatch.setattr(anomaly_gallery, "PAGE", 4)
 
-    def shown(**look: object) -> list[tuple[int, str]]:
-        page = sheet_html(found, Look(**look))
+    def shown(threshold: Threshold = found.threshold, **look: object) -> list[tuple[int, str]]:
+        page = sheet_html(found, Look(**look), threshold)
         return [(int(place), name) for place, name in re.findall(r'data-photo="(\d+)".*?<b>(.*?)</b>', page, re.DOTALL)]
 
     scores = {row.path: row.score for row in found.prediction.rows}
@@ -212,12 +214,12 @@ def test_the_sheet_is_sorted_filtered_and_cut_into_pages(
     everything = shown() + shown(page=1) + shown(page=2)
     assert everything == list(enumerate(order))
     assert shown(page=99) == shown(page=2)
-    at = Look(threshold=found.at((scores[order[4]] + scores[order[5]]) / 2).image)
-    assert [name for _, name in shown(show="flagged", threshold=at.threshold)] == order[:4]
-    assert [name for _, name in shown(show="fine", threshold=at.threshold)] == order[5:9]
+    at = found.at((scores[order[4]] + scores[order[5]]) / 2)
+    assert [name for _, name in shown(at, show="flagged")] == order[:4]
+    assert [name for _, name in shown(at, show="fine")] == order[5:9]
     assert "5" in re.findall(r'class="bad">(\d+) ', summary_html(found, at).replace("\n", " "))
     assert "chosen below" in summary_html(found, at)
-    assert sheet_html(found, Look(photo=2)).count('aria-pressed="true"') == 2  # its card, and "All"
+    assert sheet_html(found, Look(photo=2), found.threshold).count('aria-pressed="true"') == 2  # its card, and "All"
     assert good_html(found).count("<img") == 3
 
 
@@ -226,9 +228,9 @@ def test_names_are_never_markup(detector: ColourDistance, uploads: Uploads, tmp_
     good, judge = uploads
     packed = archive(tmp_path / "evil.zip", {evil: judge[3].read_bytes(), f"<b>{evil}": b"text"})
     found = inspect(tmp_path / "tab", good, [packed])
-    _, line = full_picture(found, Look(photo=0), "Mask")
-    _, other = full_picture(found, Look(photo=1), "Mask")
-    for page in (sheet_html(found, Look()), line, other):
+    _, line = full_picture(found, 0, found.threshold, "Mask")
+    _, other = full_picture(found, 1, found.threshold, "Mask")
+    for page in (sheet_html(found, Look(), found.threshold), line, other):
         assert "<img src=x" not in page
         assert html.escape(evil, quote=False).replace('"', "&#34;") in page.replace("&quot;", "&#34;")
 
@@ -247,7 +249,7 @@ def test_a_tiny_defect_of_a_large_photo_shows_on_the_sheet(detector: ColourDista
 def test_one_photo_at_full_size(detector: ColourDistance, uploads: Uploads, tmp_path: Path) -> None:
     found = inspect(tmp_path / "tab", *uploads)
     place = next(place for place, row in enumerate(found.rows) if row.path == "part 3.png")
-    drawn = {kind: full_picture(found, Look(photo=place), kind)[0] for kind in anomaly_gallery.KINDS}
+    drawn = {kind: full_picture(found, place, found.threshold, kind)[0] for kind in anomaly_gallery.KINDS}
     photo, mask = read_image(uploads[1][3]), read_image(found.out / "masks" / "part 3.png")
     np.testing.assert_array_equal(drawn["Photo"], photo)
     assert (drawn["Mask"] != mask).mean() < 1e-3
@@ -256,7 +258,7 @@ def test_one_photo_at_full_size(detector: ColourDistance, uploads: Uploads, tmp_
     mine = cv2.imdecode(cv2.imencode(".jpg", drawn["Overlay"][..., ::-1], JPEG)[1], cv2.IMREAD_COLOR)
     assert np.abs(mine - written).mean() < 0.5
     assert drawn["Heat map"].shape == photo.shape
-    higher, _ = full_picture(found, Look(threshold=0.2, photo=place), "Mask")
+    higher, _ = full_picture(found, place, found.at(0.2), "Mask")
     assert higher is not None
     assert 0 < (higher > 0).sum() < (mask > 0).sum()
 
@@ -269,7 +271,7 @@ class Page:
 
     def inspect(self, good: list[Path], judge: list[Path], progress: object = lambda *_, **__: None) -> list:
         paths = ([str(path) for path in given] for given in (good, judge))
-        return self.events.inspect(*paths, 1, 0, 0.01, self.request, progress)
+        return self.events.inspect(*paths, 1, 0, 0.01, "Overlay", self.request, progress)
 
 
 @pytest.fixture
@@ -291,13 +293,13 @@ def test_a_session_has_its_last_results_until_it_ends(events: Events, uploads: U
     assert kept(events) == sorted([first.folder, theirs.folder])
     with pytest.raises(gr.Error, match="give one or more"):
         page.inspect(good, [])
-    assert "part 3.png" in events.draw(first, look)[1]  # a failure takes nothing away
+    assert "part 3.png" in events.draw(first, look, None)[1]  # a failure takes nothing away
     second = page.inspect(good, judge[:5])[0]
     assert kept(events) == sorted([second.folder, theirs.folder])
     with pytest.raises(gr.Error, match="no longer kept"):
-        events.draw(first, look)
+        events.draw(first, look, None)
     with pytest.raises(gr.Error, match="no results yet"):
-        events.table(None, look)
+        events.table(None, None)
     page.events.leave(page.request)
     assert kept(events) == [theirs.folder]
     events._sessions.forget(theirs)
@@ -305,38 +307,95 @@ def test_a_session_has_its_last_results_until_it_ends(events: Events, uploads: U
 
 
 def test_the_slider_and_the_sheet_say_how_results_are_looked_at(events: Events, uploads: Uploads) -> None:
-    found, look, *_, slider, _good, _summary, _sheet = Page(events, "a").inspect(*uploads)
+    found, look, _hint, _results, slider, _good, summary, sheet, picture, line = Page(events, "a").inspect(*uploads)
     assert slider.value == round(found.threshold.image, 4)
     assert (
         slider.minimum < min(row.score for row in found.rows) <= max(row.score for row in found.rows) < slider.maximum
     )
-    assert all("value" not in update for update in events.mask_again(found, look, slider.value))
-    look, _, sheet = events.mask_again(found, look, slider.minimum)
-    assert look.threshold == slider.minimum
-    assert sheet.count('class="card flagged"') == 10
-    look = events.mask_again(found, look, slider.value)[0]
-    assert look == Look()
+    assert [summary, sheet] == events.draw(found, look, slider.value) == events.draw(found, look, None)
+    assert line == events.full(found, look, slider.value, "Overlay")[1]
+    assert picture.value is not None
+    assert events.draw(found, look, slider.minimum)[1].count('class="card flagged"') == 10
 
     def click(**data: object) -> Look:
-        return events.look(found, look, gr.EventData(None, data))[0]
+        return events.look(found, look, gr.EventData(None, data))
 
     assert click(show="flagged") == Look(show="flagged")
     assert click(photo="3") == Look(photo=3)
     for nonsense in ("-1", "1e9", "x", None, [], {"a": 1}, "99999999999999999999"):
         assert 0 <= click(photo=nonsense).photo < 10
-        assert events.full(found, click(page=nonsense), "nonsense")[0] is not None
+        assert events.full(found, click(page=nonsense), slider.value, "nonsense")[0] is not None
     assert click(show="../etc") == Look()
 
 
 def test_downloads_lie_where_nobody_can_guess(events: Events, uploads: Uploads, tmp_path: Path) -> None:
-    found, look = Page(events, "a").inspect(*uploads)[:2]
-    table, bundle = events.table(found, look), events.bundle(found, look, lambda *_, **__: None)
+    found = Page(events, "a").inspect(*uploads)[0]
+    table, bundle = events.table(found, None), events.bundle(found, None, lambda *_, **__: None)
     for path in (Path(table), Path(bundle)):
         assert re.fullmatch(r"[0-9a-f]{32}", path.parent.name)
         assert path.parent.parent == tmp_path / "cache"
         assert [path.name for path in path.parent.iterdir()] == [path.name]
     assert Path(table).read_bytes() == (found.out / "results.csv").read_bytes()
     assert zipfile.ZipFile(bundle).namelist()[:3] == ["results.csv", "results.json", "report.html"]
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "/srv/secret/results.zip")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(anomaly_export.zipfile.ZipFile, "write"), (anomaly_export, "write_results")]
+)
+def test_a_download_that_does_not_fit_on_the_disk_leaves_nothing(
+    events: Events,
+    uploads: Uploads,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: object,
+    name: str,
+) -> None:
+    page = Page(events, "a")
+    found = page.inspect(*uploads)[0]
+    before = sorted(found.folder.iterdir())
+    monkeypatch.setattr(module, name, full_disk)
+    make = events.bundle if name == "write" else events.table
+    with pytest.raises(gr.Error) as error:
+        make(found, found.threshold.image)
+    assert error.value.message == "The disk of this server is full; try again later, or with fewer photos."
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert sorted(found.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "not enough memory"),
+        (cv2.error("alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 68719476736 bytes"), "not enough"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
+        (OSError(errno.EMFILE, "Too many open files", "/srv/secret"), "Too many files are open on this server"),
+        (OSError(errno.EACCES, "Permission denied", "/srv/secret"), "A file on this server cannot be used: Permission"),
+        (InputError("The image /tmp/PLACE/judge/part 1.png is gone."), r"The image part 1\.png is gone"),
+        (KeyError("/srv/secret"), "the server's log says what went wrong"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_visitor_is_told_one_sentence_without_places_or_options(
+    events: Events, uploads: Uploads, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    found, look = Page(events, "a").inspect(*uploads)[:2]
+    if isinstance(error, InputError):
+        error = InputError(str(error).replace("/tmp/PLACE", str(found.folder)))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("app.anomaly_gallery.overlay", fail)
+    with pytest.raises(gr.Error, match=said) as caught:
+        events.full(found, look, None, "Overlay")
+    assert not caught.value.print_exception
+    for never in ("/srv", str(found.folder), "--scale", "alloc"):
+        assert never not in caught.value.message
 
 
 def test_a_stopped_inspection_ends_soon_and_leaves_nothing(events: Events, uploads: Uploads) -> None:
