@@ -91,7 +91,7 @@ def encoders_html(scenes: Scenes) -> str:
         return "<p>There is no scene yet. New ones are described by the embedded encoder.</p>"
     rows = []
     for name, position in scenes.names():
-        encoder = scenes.get(position).trained.field.encoder
+        encoder = scenes.outline(position).encoder
         meaning = MEANINGS.get(encoder.partition(":")[0], "an encoder of your own.")
         rows.append(
             f"<tr><th scope='row'>{html.escape(name)}</th><td><b>{html.escape(encoder)}</b>: {meaning}</td></tr>"

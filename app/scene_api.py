@@ -32,15 +32,16 @@ class SceneApi:
 
     def scenes(self) -> list[dict[str, Any]]:
         """All scenes: their numbers, names, encoders, sizes and views, held-out views first."""
+        outlines = [(name, position, self._scenes.outline(position)) for name, position in self._scenes.names()]
         return [
             {
                 "scene": position,
                 "name": name,
-                "encoder": self._scenes.get(position).trained.field.encoder,
-                "gaussians": len(self._scenes.get(position).trained.gaussians),
-                "views": self._scenes.views(position),
+                "encoder": outline.encoder,
+                "gaussians": outline.gaussians,
+                "views": list(outline.views),
             }
-            for name, position in self._scenes.names()
+            for name, position, outline in outlines
         ]
 
     def render(self, scene: int, view: str) -> np.ndarray:

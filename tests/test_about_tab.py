@@ -32,9 +32,8 @@ class Named:
     def names(self) -> list[tuple[str, int]]:
         return [(name, position) for position, name in enumerate(self._encoders)]
 
-    def get(self, position: int) -> Any:
-        field = SimpleNamespace(encoder=list(self._encoders.values())[position])
-        return SimpleNamespace(trained=SimpleNamespace(field=field))
+    def outline(self, position: int) -> Any:
+        return SimpleNamespace(encoder=list(self._encoders.values())[position])
 
 
 def test_each_scene_has_its_encoder_explained() -> None:

@@ -1,0 +1,68 @@
+"""A trained run at a glance: what can be said of it before its Gaussians are loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plyfile import PlyData, PlyParseError
+
+from encoders.errors import InputError
+from splat.codes import LanguageField
+from splat.run import Run
+from splat.scene import Camera, load_cameras
+from splat.trained import Trained
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a list of runs tells of one.
+
+    Attributes:
+        folder: the run folder.
+        encoder: that it was described with.
+        gaussians: how many.
+        views: names of its cameras, held-out ones first.
+    """
+
+    folder: Path
+    encoder: str
+    gaussians: int
+    views: tuple[str, ...]
+
+    @classmethod
+    def of(cls, trained: Trained) -> "Outline":
+        """The outline of a run that is loaded."""
+        views = _held_out_first(trained.cameras, trained.test_names)
+        return cls(trained.folder, trained.field.encoder, len(trained.gaussians), views)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Outline":
+        """Look at a run whose stages are all finished; of the Gaussians only the number is read.
+
+        Raises:
+            InputError: not a run folder, not finished, damaged, from a newer version, or its files do not
+                belong together. Values that make no sense are found only by `Trained.load`.
+        """
+        run = Run.open(folder)
+        run.require("rgb", "language")
+        run.check_language()
+        field = LanguageField.load(run.language_path)
+        count = _vertices(run.gaussians_path)
+        if count != len(field):
+            raise InputError(
+                f"{run.gaussians_path} has {count} Gaussians but {run.language_path} codes for {len(field)}; "
+                f"bring them together with: dictsplat train --out {folder} --resume"
+            )
+        return cls(run.folder, field.encoder, count, _held_out_first(*load_cameras(run.cameras_path)))
+
+
+def _vertices(path: Path) -> int:
+    try:
+        return PlyData.read(str(path), mmap=True)["vertex"].count
+    except (PlyParseError, KeyError, ValueError, OSError, UnicodeDecodeError, MemoryError) as error:
+        raise InputError(f"{path} is not a readable PLY file ({error}); export the scene again.") from error
+
+
+def _held_out_first(cameras: Sequence[Camera], test_names: Sequence[str]) -> tuple[str, ...]:
+    held_out = set(test_names)
+    return tuple(sorted((camera.name for camera in cameras), key=lambda name: (name not in held_out, name)))
