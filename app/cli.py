@@ -242,14 +242,25 @@ def view(
         str | None, typer.Option(metavar="USER:PASSWORD", help="Ask visitors for it. Default: nobody is asked.")
     ] = None,
     share: Annotated[
-        bool, typer.Option("--share", help="Also open a public address through Gradio's servers. Default: off.")
+        bool,
+        typer.Option(
+            "--share", help="Also open a public address through Gradio's servers; takes --auth. Default: off."
+        ),
     ] = False,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Host by which a proxy makes the app known, such as lab.example.org; repeat for several. "
+            "Default: only this machine's own names are answered to.",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Ask scenes for things, make new ones and look for defects in a browser, on this machine only."""
     from app.viewer import Address, serve
 
-    serve(runs or [], Address(port, auth, share), device, root)
+    serve(runs or [], Address(port, auth, share, tuple(host_name or ())), device, root)
 
 
 @app.command(epilog="Example: dictsplat bench --json bench.json")

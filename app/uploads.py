@@ -19,7 +19,7 @@ from PIL import Image
 
 from encoders.errors import InputError
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 """Of Pillow's formats, those that cameras and scanners write; some others start programs or fetch more files."""
 ENTRY_BYTES = 1024
@@ -70,7 +70,7 @@ def check_amount(paths: Sequence[Path], limits: Limits) -> None:
         raise InputError(f"{len(paths):,} files are too many; give {limits.files:,} at most.")
     total = sum(_bytes(path, path.name) for path in paths)
     if total > limits.total_bytes:
-        raise InputError(f"{_size(total)} are too much; give {_size(limits.total_bytes)} at most.")
+        raise InputError(f"{size_text(total)} are too much; give {size_text(limits.total_bytes)} at most.")
 
 
 def check_image(path: Path, limits: Limits, name: str | None = None) -> None:
@@ -110,7 +110,7 @@ def _opened(path: Path, limits: Limits, name: str) -> Iterator[Image.Image]:
     if not size:
         raise InputError(f"{name} is empty; upload it again.")
     if size > limits.file_bytes:
-        raise InputError(f"{name} has {_size(size)}; {_size(limits.file_bytes)} are the most.")
+        raise InputError(f"{name} has {size_text(size)}; {size_text(limits.file_bytes)} are the most.")
     large = f"{name} has more than {limits.pixels / 1e6:g} megapixels; shrink it first."
     try:
         image = Image.open(path, formats=FORMATS)
@@ -138,7 +138,7 @@ def unpack_zip(path: Path, into: Path, limits: Limits) -> list[Path]:
     """
     name = path.name
     if _bytes(path, name) > limits.total_bytes:
-        raise InputError(f"{name} is too large; {_size(limits.total_bytes)} are the most.")
+        raise InputError(f"{name} is too large; {size_text(limits.total_bytes)} are the most.")
     into.mkdir(parents=True)
     try:
         with _Guarded(path, limits) as file, zipfile.ZipFile(file) as archive:
@@ -184,14 +184,14 @@ def _members(archive: zipfile.ZipFile, name: str, limits: Limits) -> list[tuple[
             # Others may ask for gigabytes of memory to unpack a few bytes.
             raise InputError(f"The zip {name} is packed in an uncommon way; make it again with the usual compression.")
         if info.file_size > limits.file_bytes:
-            raise InputError(f"{place.name} in {name} is too large; {_size(limits.file_bytes)} are the most.")
+            raise InputError(f"{place.name} in {name} is too large; {size_text(limits.file_bytes)} are the most.")
         members.append((info, place))
     if len(members) > limits.files:
         raise InputError(f"The zip {name} holds {len(members):,} files; {limits.files:,} are the most.")
     total = sum(info.file_size for info, _ in members)
     packed = max(sum(info.compress_size for info, _ in members), 1)
     if total > limits.total_bytes or (total > SMALL_ZIP and total > limits.expansion * packed):
-        raise InputError(f"The zip {name} would unpack to {_size(total)}, which is too much; give fewer photos.")
+        raise InputError(f"The zip {name} would unpack to {size_text(total)}, which is too much; give fewer photos.")
     return members
 
 
@@ -229,5 +229,8 @@ def _bytes(path: Path, name: str) -> int:
         raise InputError(f"{name} is no longer kept here; upload it again.") from None
 
 
-def _size(size: int) -> str:
+def size_text(size: int) -> str:
+    """A number of bytes for people."""
+    if size >= GIB:
+        return f"{size / GIB:,.1f} GiB"
     return f"{size / MIB:,.0f} MiB" if size >= MIB else f"{size / 1024:,.0f} KiB"

@@ -1,12 +1,17 @@
 """The app: one page in a browser, a file per tab, served by Gradio on this machine only unless asked otherwise."""
 
+import contextlib
+import re
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from app.about_tab import about_tab
@@ -14,6 +19,7 @@ from app.anomaly_job import Inspector
 from app.anomaly_tab import anomaly_tab
 from app.frame_route import frame_route
 from app.frames import Painter
+from app.guard import Guard
 from app.new_scene_tab import new_scene_tab
 from app.scene_api import SceneApi
 from app.scene_events import SceneEvents
@@ -39,24 +45,41 @@ class Address:
         port: TCP port; None takes ``GRADIO_SERVER_PORT`` or the first free one from 7860.
         auth: "USER:PASSWORD" that visitors must give; nobody is asked if None.
         share: also open a public address through Gradio's servers.
+        names: of hosts by which visitors reach it through a proxy, besides this machine's own.
     """
 
     port: int | None = None
     auth: str | None = None
     share: bool = False
+    names: Sequence[str] = ()
 
     def login(self) -> tuple[str, str] | None:
         """User and password.
 
         Raises:
-            InputError: it is not of that form.
+            InputError: it is not of that form, or missing although the whole world could come in.
         """
         if self.auth is None:
+            if self.share:
+                raise InputError(
+                    "--share opens this machine to everyone who has the address; give --auth USER:PASSWORD as well."
+                )
             return None
         user, colon, password = self.auth.partition(":")
         if not (user and colon and password):
             raise InputError("--auth takes USER:PASSWORD, for example: --auth anna:secret")
         return user, password
+
+    def hosts(self) -> set[str]:
+        """The names, as `app.guard.Guard` knows them.
+
+        Raises:
+            InputError: one of them is no name of a host.
+        """
+        for name in self.names:
+            if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
+                raise InputError("--host-name takes a name without http:// and port, for example: lab.example.org")
+        return {name.lower() for name in self.names}
 
 
 def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, list[Route]]:
@@ -68,6 +91,9 @@ def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, 
     """
     visits, painter, scratch = Visits(scenes), Painter(), Scratch()
     with gr.Blocks(title="dictsplat", analytics_enabled=False, delete_cache=(HOUR, 4 * HOUR)) as page:
+        # First, so that no event of the page takes a name that programs know.
+        with gr.Row(visible=False):
+            SceneApi(scenes, scratch).endpoints()
         gr.Markdown("# dictsplat")
         with gr.Tabs(selected="scene" if len(scenes) else "new"):
             with gr.Tab("Scene", id="scene") as tab:
@@ -78,8 +104,6 @@ def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, 
                 anomaly_tab(Inspector(device=device))
             with gr.Tab("About", id="about") as about:
                 about_tab(scenes, root, about, device)
-        with gr.Row(visible=False):
-            SceneApi(scenes, scratch).endpoints()
     return page, [frame_route(visits, painter)]
 
 
@@ -93,9 +117,11 @@ def serve(
         root: where new runs go.
 
     Raises:
-        InputError: a run cannot be used, the port is taken, or the address is not as it should be.
+        InputError: no run can be used, the port is taken, or the address is not as it should be.
     """
     scenes = Scenes(folders, device)
+    for sentence in scenes.left_out:
+        print(f"Left out: {sentence}", file=sys.stderr)
     page = launch(*build(scenes, root, device), address)
     Thread(target=_warm, args=(scenes,), daemon=True).start()
     # A service that is stopped cleans up as one that is interrupted.
@@ -109,7 +135,7 @@ def launch(page: gr.Blocks, routes: list[Route], address: Address) -> gr.Blocks:
     Raises:
         InputError: the port is taken, or the address is not as it should be.
     """
-    login = address.login()
+    login, names = address.login(), address.hosts()
     # Nobody gets past the queue: the work that is done at a time is bounded for programs as well.
     page.queue(max_size=QUEUE, default_concurrency_limit=2, api_open=False)
     try:
@@ -120,7 +146,10 @@ def launch(page: gr.Blocks, routes: list[Route], address: Address) -> gr.Blocks:
             share=address.share,
             show_error=True,
             max_file_size=UPLOAD,
-            app_kwargs={"routes": routes},
+            app_kwargs={"routes": routes, "middleware": [Middleware(Guard, names=names)]},
+            # Whatever the environment asks for: these would serve files beside the guard.
+            ssr_mode=False,
+            num_workers=0,
             footer_links=["api"],
             theme=theme(),
             css=CSS,
@@ -130,13 +159,13 @@ def launch(page: gr.Blocks, routes: list[Route], address: Address) -> gr.Blocks:
         )
     except OSError as error:
         raise InputError(f"The app cannot listen there ({error}); choose another --port.") from error
+    if page.share_url:
+        names.add(str(urlsplit(page.share_url).hostname))
     return page
 
 
 def _warm(scenes: Scenes) -> None:
     """Load the encoders while visitors look around; what is wrong with one is said to whoever asks."""
     for _, position in scenes.names():
-        try:
+        with contextlib.suppress(Exception):  # it is only for speed
             scenes.encoder(position).encode_text(["object"])
-        except Exception:  # it is only for speed
-            return

@@ -40,18 +40,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[str]:
-    """`dictsplat view` in a process of its own, with the encoder of `driver`."""
+def serving(*arguments: str, said: Path = Path(os.devnull)) -> Iterator[str]:
+    """`dictsplat view` in a process of its own, with the encoder of `driver`; what it says goes to a file."""
     port = free_port()
     command = [sys.executable, str(HERE / "driver.py"), "view", *arguments]
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with said.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         for _ in range(10 * STARTING_SECONDS):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            assert process.poll() is None, f"it ended with status {process.returncode}"
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -222,6 +223,43 @@ def test_without_a_run_the_page_offers_to_make_one(tmp_path: Path) -> None:
 def test_only_finished_runs_are_shown(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["view", str(tmp_path)])
     assert isinstance(result.exception, InputError)
+
+
+def test_runs_that_are_spoilt_are_left_out_and_said(tiny_run: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt"
+    spoilt.mkdir()
+    (spoilt / "run.json").write_text("{")
+    said = tmp_path / "said.txt"
+    with serving(str(spoilt), str(tiny_run), str(tmp_path / "none"), "--root", str(tmp_path), said=said) as address:
+        assert [one["name"] for one in Client(address, verbose=False).predict(api_name="/scenes")] == [tiny_run.name]
+    left_out = [line for line in said.read_text().splitlines() if line.startswith("Left out: ")]
+    assert [name in line for name, line in zip(("spoilt/run.json", "none"), left_out, strict=True)] == [True, True]
+
+
+def test_a_shared_page_has_a_login() -> None:
+    with gr.Blocks() as page, pytest.raises(InputError, match="give --auth USER:PASSWORD"):
+        launch(page, [], Address(share=True))
+    assert Address(share=True, auth="anna:secret").login() == ("anna", "secret")
+
+
+@pytest.mark.parametrize("name", ["https://lab.example.org", "lab.example.org:80", "*", ""])
+def test_a_host_has_a_plain_name(name: str) -> None:
+    with pytest.raises(InputError, match="without http:// and port"):
+        Address(names=[name]).hosts()
+
+
+def test_the_address_that_is_shared_is_answered_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradio.networking.setup_tunnel", lambda **_options: "https://abc.gradio.live")
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Textbox()
+    launch(page, [], Address(free_port(), "anna:secret", share=True))
+    try:
+        for host, status in (("abc.gradio.live", 200), ("other.gradio.live", 400)):
+            headers = {"Host": host, "Origin": f"https://{host}"}
+            login = {"username": "anna", "password": "secret"}
+            assert httpx.post(f"{page.local_url}login", data=login, headers=headers).status_code == status
+    finally:
+        page.close()
 
 
 @pytest.mark.parametrize("auth", ["", "anna", "anna:", ":secret"])
