@@ -11,6 +11,7 @@ import typer
 
 from app.anomaly import anomaly
 from app.exits import guarded
+from app.interchange import register as register_interchange
 
 if TYPE_CHECKING:
     from app.progress import StageProgress
@@ -99,11 +100,12 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random. Default: 0.")] = None,
     gaussians: Annotated[
-        Path | None, typer.Option(help="A 3DGS PLY of this scene trained elsewhere; replaces the rgb stage.")
+        Path | None,
+        typer.Option(help="Gaussians of this scene trained elsewhere (.ply, .spz, .splat), instead of the rgb stage."),
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(help="LangSplat's *_s.npy and *_f.npy for these photos and --encoder, instead of that stage."),
+        typer.Option(help="LangSplat's *_s.npy and *_f.npy of these photos, of --encoder, instead of that stage."),
     ] = None,
     resume: Annotated[
         bool,
@@ -229,6 +231,9 @@ def evaluate(
         typer.echo(json.dumps(metrics, indent=2, allow_nan=False))
     else:
         _print_metrics(metrics)
+
+
+register_interchange(app)
 
 
 @app.command(epilog="Example: dictsplat view out/demo")

@@ -20,6 +20,7 @@ from splat.fit_language import LanguageConfig, fit_language
 from splat.fit_rgb import RgbConfig, fit_rgb
 from splat.gaussians import load_ply, save_ply
 from splat.image_metrics import WINDOW
+from splat.interchange.gaussian_files import is_compressed, read_gaussians
 from splat.interchange.langsplat_features import REGIONS, import_features
 from splat.run import STAGES, Run, file_digest, storage_errors
 from splat.scene import Scene, load_scene, save_cameras
@@ -193,9 +194,12 @@ class _Training:
             raise InputError(f"{self.run.folder} trains its own Gaussians; choose another --out for {source}.")
         if path.is_file() and file_digest(path) == file_digest(source):
             return
-        load_ply(source)
-        with atomic_path(path) as temporary:
-            shutil.copyfile(source, temporary)
+        gaussians = read_gaussians(source)
+        if source.name.lower().endswith(".ply") and not is_compressed(source):
+            with atomic_path(path) as temporary:
+                shutil.copyfile(source, temporary)
+        else:
+            save_ply(path, gaussians)
 
     def _features(self) -> None:
         names = [self.scene.cameras[i].name for i in self.scene.train]

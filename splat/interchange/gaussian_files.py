@@ -1,0 +1,166 @@
+"""Gaussians in the files of other programs: 3DGS PLY, PlayCanvas' compressed PLY, ``.splat`` and SPZ.
+
+- ``.ply``: of the 3DGS authors; nothing is lost.
+- ``.compressed.ply``: of PlayCanvas and SuperSplat, a quarter of the size. Without what is never drawn (opacity below
+  1/255).
+- ``.spz``: of Niantic, a quarter of the size before it is zipped; in axes of its own (right, up, back).
+- ``.splat``: of web viewers, an eighth of the size, with one colour from all sides.
+
+gsplat writes compressed PLYs. SPZ and the reading of compressed PLYs need gsply (``pip install dictsplat[formats]``).
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoders.errors import InputError
+from encoders.files import atomic_path
+from splat.gaussians import SH_BASES, SH_C0, Gaussians, load_ply, save_ply
+from splat.web_splat import ROW, save_splat
+
+COMPRESSED = ".compressed.ply"
+SUFFIXES = (COMPRESSED, ".ply", ".splat", ".spz")
+"""Of files that can be read and written."""
+_HEADER = 4096
+"""Bytes in which a PLY names what it holds."""
+_MIRRORED = (-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0)
+"""Signs of the harmonics of degrees 1 to 3 when y and z change theirs."""
+
+
+def read_gaussians(path: Path) -> Gaussians:
+    """Read one of `SUFFIXES`; a compressed PLY may also be called ``.ply``.
+
+    Raises:
+        InputError: the file is missing, damaged, of no such kind, or of one whose library is not installed.
+    """
+    kind = _kind(path)
+    if not path.is_file():
+        raise InputError(f"The Gaussians {path} do not exist; check the path.")
+    if kind == ".splat":
+        return _checked(path, _read_splat(path))
+    if kind == ".spz":
+        return _checked(path, turned(_read_with_gsply(path, "read_spz")))
+    return _checked(path, _read_with_gsply(path, "plyread")) if is_compressed(path) else load_ply(path)
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a PLY is a compressed one, whatever it is called."""
+    with path.open("rb") as file:
+        return b"packed_position" in file.read(_HEADER)
+
+
+def write_gaussians(path: Path, gaussians: Gaussians) -> None:
+    """Write one of `SUFFIXES`, atomically.
+
+    Raises:
+        InputError: the path has none of them, or its library is not installed.
+    """
+    kind, one = _kind(path), gaussians.to("cpu")
+    if kind == ".splat":
+        save_splat(path, one)
+    elif kind == ".spz":
+        with atomic_path(path) as temporary:
+            _gsply().write_spz(temporary, _to_gsply(turned(one)))
+    elif kind == COMPRESSED:
+        from gsplat.exporter import export_splats
+
+        parts = one.means, one.log_scales, one.quats, one.logit_opacities, one.sh[:, :1], one.sh[:, 1:]
+        content = export_splats(*(part.detach() for part in parts), format="ply_compressed")
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    else:
+        save_ply(path, one)
+
+
+def turned(gaussians: Gaussians) -> Gaussians:
+    """The scene turned by half a turn about x: between 3DGS' axes (right, down, ahead) and SPZ's (right, up, back)."""
+    means, quats, sh = gaussians.means.clone(), gaussians.quats.clone(), gaussians.sh.clone()
+    means[:, 1:] *= -1
+    quats[:, 2:] *= -1
+    sh[:, 1:] *= sh.new_tensor(_MIRRORED)[None, :, None]
+    return replace(gaussians, means=means, quats=quats, sh=sh)
+
+
+def _kind(path: Path) -> str:
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return suffix
+    raise InputError(f"{path} has no ending that Gaussians have: {', '.join(SUFFIXES)}.")
+
+
+def _read_splat(path: Path) -> Gaussians:
+    content = path.read_bytes()
+    if not content or len(content) % ROW.itemsize:
+        raise InputError(f"{path} is no .splat file: its {len(content)} bytes are no rows of {ROW.itemsize}.")
+    rows = np.frombuffer(content, ROW)
+    colors = torch.from_numpy(rows["rgba"].astype(np.float32) / 255)
+    sh = torch.zeros(len(rows), SH_BASES, 3)
+    sh[:, 0] = (colors[:, :3] - 0.5) / SH_C0
+    return Gaussians(
+        means=_tensor(rows["mean"]),
+        quats=torch.from_numpy(rows["quat"].astype(np.float32) - 128) / 128,
+        log_scales=_tensor(rows["scale"]).clamp_min(1e-12).log(),
+        logit_opacities=torch.logit(colors[:, 3], eps=1e-6),
+        sh=sh,
+    )
+
+
+def _read_with_gsply(path: Path, function: str) -> Gaussians:
+    library = _gsply()
+    try:
+        found = getattr(library, function)(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # a library for hostile files may fail in any way
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}).") from error
+    count = len(found.means)
+    sh = torch.zeros(count, SH_BASES, 3)
+    sh[:, 0] = _tensor(found.sh0)
+    if found.shN is not None and found.shN.size:
+        # SPZ may have a degree more, which nothing here draws.
+        rest = _tensor(found.shN)[:, : SH_BASES - 1]
+        sh[:, 1 : 1 + rest.shape[1]] = rest
+    return Gaussians(
+        means=_tensor(found.means),
+        quats=_tensor(found.quats),
+        log_scales=_tensor(found.scales),
+        logit_opacities=_tensor(found.opacities).reshape(count).clamp(-30.0, 30.0),
+        sh=sh,
+    )
+
+
+def _to_gsply(gaussians: Gaussians) -> Any:
+    library = _gsply()
+    arrays = {
+        "means": gaussians.means, "scales": gaussians.log_scales, "quats": gaussians.quats,
+        "opacities": gaussians.logit_opacities, "sh0": gaussians.sh[:, 0], "shN": gaussians.sh[:, 1:],
+    }  # fmt: skip
+    numbers = {name: np.ascontiguousarray(tensor.detach().numpy(), np.float32) for name, tensor in arrays.items()}
+    return library.GSData(**numbers, _format=library.create_ply_format(sh_degree=3))
+
+
+def _gsply() -> Any:
+    try:
+        import gsply
+    except ImportError:
+        raise InputError(
+            "SPZ files, and compressed PLYs to be read, need another library; install it with: "
+            "pip install 'dictsplat[formats]'"
+        ) from None
+    return gsply
+
+
+def _checked(path: Path, gaussians: Gaussians) -> Gaussians:
+    for name, tensor in vars(gaussians).items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{path} has values in {name} that are not finite; export the scene again.")
+    return gaussians
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.array(array, np.float32))
