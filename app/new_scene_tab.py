@@ -57,7 +57,10 @@ def new_scene_tab(scenes: Scenes, root: Path, device: str = "auto") -> TrainingJ
                 height=180,
             )
             name = gr.Textbox(
-                label="Name", info="Letters a to z, digits and hyphens.", placeholder="my-desk", max_length=60
+                label="Name",
+                info="Letters a to z, digits and hyphens; found for you if left empty.",
+                placeholder="my-desk",
+                max_length=60,
             )
             preset = gr.Radio([(_preset_label(each), each) for each in PRESETS], value="fast", label="Quality")
             train = gr.Button("Train", variant="primary")
@@ -72,25 +75,28 @@ def new_scene_tab(scenes: Scenes, root: Path, device: str = "auto") -> TrainingJ
                 resume = gr.Button("Resume", visible=False, size="md", min_width=90)
                 show = gr.Button("Show in the Scene tab", visible=False, variant="primary", size="md", min_width=90)
                 remove = gr.Button("Remove", visible=False, variant="stop", size="md", min_width=90)
+            with gr.Row(visible=False) as sure:
+                question = gr.Markdown()
+                for_good = gr.Button("Remove for good", variant="stop", size="md", min_width=90)
+                keep = gr.Button("Keep", size="md", min_width=90)
             preview = gr.HTML(css_template=STYLE, label="Preview", padding=False, container=True, visible=False)
             with gr.Row():
                 loss = gr.LinePlot(x="step", y="loss", label="Loss", height=200, min_width=260, visible=False)
                 psnr = gr.LinePlot(x="step", y="PSNR (dB)", label="PSNR", height=200, min_width=260, visible=False)
             with gr.Accordion("Details", open=False, visible=False) as details:
                 log = gr.Textbox(label="Last lines of the log", lines=12, max_lines=12, interactive=False)
-    seen = gr.State({})
+    seen, doubted = gr.State({}), gr.State(None)
     timer = gr.Timer(BUSY_SECONDS)
-    watched = [chosen, status, preview, loss, psnr, log, cancel, resume, show, remove, details, timer, seen]
+    watched = [
+        chosen, status, preview, loss, psnr, log, cancel, resume, show, remove, sure, question, details, timer, seen,
+    ]  # fmt: skip
 
-    def look(selected: Any, already: Seen) -> list[Any]:
-        return Look(jobs, selected if isinstance(selected, str) else None, already).updates()
+    def look(selected: Any, already: Seen, doubtful: str | None = None) -> list[Any]:
+        return Look(jobs, selected if isinstance(selected, str) else None, already, doubtful).updates()
 
     def begin(paths: list[str] | None, wanted: str | None, quality: str) -> str:
-        uploads = [Path(path) for path in paths or []]
-        begun = jobs.start(wanted or "", uploads, quality).name
-        for upload in uploads:
-            upload.unlink(missing_ok=True)  # the training has its own copy
-        return begun
+        # The uploads stay: somebody else may have sent the same file, and Gradio keeps it once for both.
+        return jobs.start(wanted or "", [Path(path) for path in paths or []], quality).name
 
     def bring_up(selected: str) -> None:
         jobs.show(selected)
@@ -112,17 +118,21 @@ def new_scene_tab(scenes: Scenes, root: Path, device: str = "auto") -> TrainingJ
         "preprocess": False,
     }
     gr.on(None, lambda: look(None, {}), None, watched, **quiet)
-    timer.tick(look, [chosen, seen], watched, **quiet)
-    chosen.input(look, [chosen, seen], watched, **quiet)
+    looking = [chosen, seen, doubted]
+    timer.tick(look, looking, watched, **quiet)
+    chosen.input(lambda: None, None, doubted, **quiet).then(look, looking, watched, **quiet)
     uploaded = train.click(told(begin), [files, name, preset], started, api_name="train")
     uploaded.success(lambda: (None, ""), None, [files, name], **quiet)
     made = demo.click(told(lambda: jobs.start_demo().name), None, started, api_name="make_demo")
     for event in (uploaded, made):
         event.success(look, [started, seen], watched, **quiet)
-    actions = {cancel: jobs.cancel, resume: jobs.resume, show: bring_up, remove: jobs.remove}
-    for button, action in actions.items():
+    for button, action in {cancel: jobs.cancel, resume: jobs.resume, show: bring_up}.items():
         done = button.click(told(on_selected(action)), chosen, None, **quiet)
-        done.then(look, [chosen, seen], watched, **quiet)
+        done.then(look, looking, watched, **quiet)
+    remove.click(lambda selected: selected, chosen, doubted, **quiet).then(look, looking, watched, **quiet)
+    removed = for_good.click(told(on_selected(jobs.remove)), doubted, None, **quiet)
+    for decided in (removed.then, keep.click):
+        decided(lambda: None, None, doubted, **quiet).then(look, looking, watched, **quiet)
     _endpoints(jobs)
     return jobs
 
@@ -132,10 +142,16 @@ def _preset_label(preset: str) -> str:
 
 
 class Look:
-    """What a page is told: only what has changed since it was told last."""
+    """What a page is told: only what has changed since it was told last.
 
-    def __init__(self, jobs: TrainingJobs, selected: str | None, already: Seen) -> None:
-        self._jobs, self._already = jobs, already
+    Args:
+        selected: name of the training that is looked at; if there is none of this name, one that is at work.
+        already: what the page was told.
+        doubtful: name of the training of which the page asks whether it is really to be removed.
+    """
+
+    def __init__(self, jobs: TrainingJobs, selected: str | None, already: Seen, doubtful: str | None = None) -> None:
+        self._jobs, self._already, self._doubtful = jobs, already, doubtful
         self._now: Seen = {}
         self._all = jobs.jobs()
         by_name = {job.name: job for job in self._all}
@@ -144,7 +160,7 @@ class Look:
         self._job: Job | None = by_name.get(selected) if selected is not None else None
 
     def updates(self) -> list[Any]:
-        """For the outputs: list, status, preview, two curves, log, four buttons, details, timer, `Seen`."""
+        """For the outputs: list, status, preview, curves, log, four buttons, the question, details, timer, `Seen`."""
         job = self._job
         folder = None if job is None else self._jobs.folder(job.name)
         progress = Progress() if folder is None else folder.progress()
@@ -155,6 +171,9 @@ class Look:
         picture = None if folder is None else folder.preview_path
         drawn = picture.stat().st_mtime_ns if picture is not None and picture.is_file() else None
         curve = (name, len(progress.steps), progress.steps[-1:])
+        idle = job is not None and job.idle
+        asks = idle and name == self._doubtful
+        question = f"Remove {name}, with its photos and all that was trained?"
         wait = BUSY_SECONDS if any(each.active for each in self._all) else IDLE_SECONDS
         return [
             self._if_new("list", (choices, name), lambda: gr.Radio(choices=list(choices), value=name)),
@@ -164,9 +183,11 @@ class Look:
             self._if_new("psnr", curve, lambda: _curve(progress.steps, "PSNR (dB)", progress.psnrs)),
             self._if_new("log", said, lambda: said),
             self._button("cancel", job is not None and job.state in ("waiting", "running")),
-            self._button("resume", job is not None and job.idle),
+            self._button("resume", idle),
             self._button("show", job is not None and job.state == "finished"),
-            self._button("remove", job is not None and job.idle),
+            self._button("remove", idle),
+            self._if_new("sure", asks, lambda: gr.Row(visible=asks)),
+            self._if_new("question", question, lambda: question),
             self._if_new("details", bool(said), lambda: gr.Accordion(visible=bool(said))),
             self._if_new("timer", wait, lambda: gr.Timer(wait)),
             self._now,

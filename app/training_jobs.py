@@ -6,6 +6,7 @@ finds them, and so does a program that is started again.
 
 import atexit
 import contextlib
+import itertools
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from threading import RLock, Thread
 from app.exits import explain
 from app.training_folder import NAME, Job, Record, TrainingFolder
 from app.training_process import judge, launch, stop
-from app.training_uploads import receive
+from app.training_uploads import check_kinds, receive, suggested_name
 from encoders.errors import InputError
 from encoders.files import atomic_folder, write_json
 from splat.train_config import PRESETS
@@ -87,16 +88,18 @@ class TrainingJobs:
         """Train on photos, a zip of photos or a video, which are copied.
 
         Args:
-            name: becomes the run folder's: letters, digits and hyphens; capitals become small, spaces hyphens.
+            name: becomes the run folder's: letters, digits and hyphens; capitals become small, spaces hyphens. If it is
+                empty the scene is called after its files.
             preset: of `splat.train_config.PRESETS`.
 
         Raises:
-            InputError: the name cannot be used or is taken, the files are not like that, there is no room on the disk,
+            InputError: the files are not like that, the name cannot be used or is taken, there is no room on the disk,
                 or too many trainings are waiting.
         """
         if preset not in PRESETS:
             raise InputError(f"There is no preset {preset!r}; choose one of {', '.join(PRESETS)}.")
-        name = self._reserve(name)
+        check_kinds(files)
+        name = self._reserve(name, suggested_name(files))
         try:
             self._check_room(sum(file.stat().st_size for file in files if file.is_file()))
             with atomic_folder(self._root / name) as place:
@@ -193,16 +196,22 @@ class TrainingJobs:
         if present is not None:
             stop(present[1])
 
-    def _reserve(self, wanted: str) -> str:
+    def _reserve(self, wanted: str, otherwise: str) -> str:
         name = re.sub(r"[\s_]+", "-", wanted.strip().lower())
-        if not NAME.fullmatch(name):
+        if name and not NAME.fullmatch(name):
             raise InputError("Give a name of up to 40 letters from a to z, digits and hyphens, for example: my-desk.")
         with self._guard:
             self._check_queue()
-            if name == DEMO or name in self._receiving or (self._root / name).exists():
+            if not name:
+                numbered = (f"{otherwise}-{number}" for number in itertools.count(2))
+                name = next(free for free in itertools.chain([otherwise], numbered) if not self._is_taken(free))
+            elif self._is_taken(name):
                 raise InputError(f"There is a scene called {name} already; choose another name.")
             self._receiving.add(name)
         return name
+
+    def _is_taken(self, name: str) -> bool:
+        return name == DEMO or name in self._receiving or (self._root / name).exists()
 
     def _check_queue(self) -> None:
         if len(self._queue) + len(self._receiving) >= MOST_WAITING:

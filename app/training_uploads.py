@@ -37,22 +37,39 @@ class Material:
     place: str
 
 
-def receive(files: Sequence[Path], folder: Path) -> Material:
-    """Copy photos, or what a zip of photos holds, or a video, into ``folder``, which exists.
+def check_kinds(files: Sequence[Path]) -> None:
+    """Refuse what cannot be trained on by its name.
 
     Raises:
-        InputError: it is none of these or a mixture, too few photos or too much of anything, or a file is empty,
-            damaged, or not what its name says.
+        InputError: there is nothing, or something that is neither photo, video nor zip, or a mixture of these.
     """
+    if not files:
+        raise InputError("There is nothing to train on; choose some photos, a video or a zip of photos.")
     for file in files:
         if file.suffix.lower() not in ACCEPTED:
             raise InputError(f"{file.name} is no photo, video or zip; give JPEG or PNG files, or a zip of them.")
-    alone = [file for file in files if is_zip(file) or is_video(file)]
-    if not files:
-        raise InputError("There is nothing to train on; choose some photos, a video or a zip of photos.")
+    alone = [file for file in files if _comes_alone(file)]
     if alone and len(files) > 1:
         raise InputError(f"{alone[0].name} came together with other files; give it alone, or photos only.")
-    if not alone:
+
+
+def suggested_name(files: Sequence[Path]) -> str:
+    """What to call a scene that was given no name: like its zip or video, and "scene" if it comes as photos."""
+    stem = files[0].stem.lower() if _comes_alone(files[0]) else ""
+    return re.sub(r"[^a-z0-9]+", "-", stem)[:30].strip("-") or "scene"
+
+
+def receive(files: Sequence[Path], folder: Path) -> Material:
+    """Copy photos, or what a zip of photos holds, or a video, into ``folder``, which exists.
+
+    Args:
+        files: which `check_kinds` lets pass.
+
+    Raises:
+        InputError: there are too few photos or too much of anything, or a file is empty, damaged, or not what its
+            name says.
+    """
+    if not _comes_alone(files[0]):
         return _photos(files, folder)
     if is_video(files[0]):
         return _video(files[0], folder)
@@ -61,6 +78,10 @@ def receive(files: Sequence[Path], folder: Path) -> Material:
     material = _photos(found, folder, f"{files[0].name} has")
     shutil.rmtree(unpacked)
     return material
+
+
+def _comes_alone(file: Path) -> bool:
+    return is_zip(file) or is_video(file)
 
 
 def _photos(files: Sequence[Path], folder: Path, giver: str = "you gave") -> Material:

@@ -1,6 +1,7 @@
 """The New scene tab over HTTP, as a page and as programs use it."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -71,11 +72,6 @@ def wait(client: Client, name: str, until: Callable[[dict[str, Any]], bool], sec
     return told
 
 
-def uploads(root: Path) -> list[Path]:
-    """What lies in Gradio's cache; its File component leaves empty files there, too."""
-    return [path for path in (root.parent / "uploads").rglob("*") if path.is_file() and path.stat().st_size]
-
-
 def test_a_training_is_started_watched_by_others_stopped_and_resumed(page: str, root: Path, photos: list[str]) -> None:
     client = Client(page, verbose=False)
     assert client.predict([handle_file(photo) for photo in photos], "Desk", "fast", api_name="/train") == "desk"
@@ -84,7 +80,6 @@ def test_a_training_is_started_watched_by_others_stopped_and_resumed(page: str, 
     assert told["total"] == 1000
     assert 0 < told["loss"] < 0.5
     assert told["psnr"] >= 10.0
-    assert uploads(root) == [], "the training has its own copy"
     other = Client(page, verbose=False)
     assert other.predict(api_name="/trainings") == [{"name": "desk", "state": "running"}]
     assert other.predict("desk", api_name="/stop_training") == "stopping"
@@ -95,21 +90,76 @@ def test_a_training_is_started_watched_by_others_stopped_and_resumed(page: str, 
     wait(client, "desk", lambda told: told["state"] == "stopped")
 
 
+def test_who_sends_the_same_photo_keeps_it(page: str, root: Path, photos: list[str]) -> None:
+    """Gradio keeps a file that two people send once for both of them."""
+    ours, theirs = Client(page, verbose=False), Client(page, verbose=False)
+    sent = [[{"path": path, "meta": {"_type": "gradio.FileData"}} for path in upload(page, photos)] for _ in range(2)]
+    assert sent[0] == sent[1]
+    for client, name in ((ours, "first"), (theirs, "second")):
+        assert client.predict(sent[0], name, "fast", api_name="/train") == name
+    for name in ("second", "first"):
+        assert len(list((root / name / "photos").iterdir())) == len(photos)
+        discard(ours, root / name)
+
+
+def discard(client: Client, folder: Path) -> None:
+    """Stop a training and forget it."""
+    client.predict(folder.name, api_name="/stop_training")
+    wait(client, folder.name, lambda told: told["state"] == "stopped")
+    shutil.rmtree(folder)
+
+
+def upload(page: str, photos: list[str]) -> list[str]:
+    """Send photos as a page does; returns what they are called on the server."""
+    files = [("files", (Path(photo).name, Path(photo).read_bytes())) for photo in photos]
+    return httpx.post(f"{page}gradio_api/upload", files=files, timeout=60).raise_for_status().json()
+
+
+def test_a_scene_without_a_name_is_called_after_its_files(page: str, root: Path, photos: list[str]) -> None:
+    client = Client(page, verbose=False)
+    files = [handle_file(photo) for photo in photos]
+    names = [client.predict(files, wanted, "fast", api_name="/train") for wanted in ("", "  ")]
+    assert names == ["scene", "scene-2"]
+    for name in reversed(names):
+        discard(client, root / name)
+
+
+def test_a_training_is_removed_when_the_page_was_asked_twice(root: Path) -> None:
+    """Until then nothing but the question comes up, and it goes when another training is looked at."""
+    for name in ("kept", "lost"):
+        (root / name).mkdir(parents=True)
+        record = Record(kind="photos", count=3, created=1.0, outcome="stopped")
+        (root / name / "job.json").write_text(record.model_dump_json())
+    jobs = TrainingJobs(root, print)
+    first = Look(jobs, "lost", {}).updates()
+    asked = Look(jobs, "lost", first[-1], "lost").updates()
+    assert [update for update in asked[:-1] if update != gr.skip()] == [asked[10]]
+    assert asked[10].visible
+    assert "Remove lost" in first[11]
+    other = Look(jobs, "kept", asked[-1], "lost").updates()
+    assert not other[10].visible
+    assert "Remove kept" in other[11]
+    for name in ("kept", "lost"):
+        jobs.remove(name)
+
+
 def test_broken_uploads_are_a_sentence_and_the_page_lives_on(page: str, photos: list[str], tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("text")
     client = Client(page, verbose=False)
+    before = {told["name"] for told in client.predict(api_name="/trainings")}
     with pytest.raises(
         Exception, match=r"^text\.jpg is no image that can be read; give JPEG, PNG, WebP, TIFF or BMP\.$"
     ):
         client.predict([handle_file(name) for name in (*photos, tmp_path / "text.jpg")], "x", "fast", api_name="/train")
     with pytest.raises(Exception, match=r"^Give a name of"):
         client.predict([handle_file(name) for name in photos], "../x", "fast", api_name="/train")
-    with pytest.raises(Exception, match=r"^There is nothing to train on"):
-        client.predict([], "x", "fast", api_name="/train")
+    for name in ("x", "", "../x"):
+        with pytest.raises(Exception, match=r"^There is nothing to train on"):
+            client.predict([], name, "fast", api_name="/train")
     for endpoint in ("/training", "/stop_training", "/resume_training"):
         with pytest.raises(Exception, match=r"^There is no training"):
             client.predict("../../etc", api_name=endpoint)
-    assert [told["name"] for told in client.predict(api_name="/trainings")] == ["desk"]
+    assert {told["name"] for told in client.predict(api_name="/trainings")} == before
 
 
 def test_programs_see_functions_and_nothing_of_the_page(page: str) -> None:
@@ -125,7 +175,7 @@ def test_a_page_that_outlived_its_server_finds_the_trainings(page: str) -> None:
     config = httpx.get(f"{page}config", timeout=10).json()
     tick = next(each for each in config["dependencies"] if each["targets"] and each["targets"][0][1] == "tick")
     for choice in ("gone", None, ["desk"], 3, "desk"):
-        call = {"data": [choice, None], "fn_index": tick["id"], "session_hash": f"stale-{choice}"}
+        call = {"data": [choice, None, None], "fn_index": tick["id"], "session_hash": f"stale-{choice}"}
         answer = httpx.post(f"{page}gradio_api/run/predict", json=call, timeout=10)
         assert answer.status_code == 200, answer.text
         listed = answer.json()["data"][0]

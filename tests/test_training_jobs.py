@@ -206,7 +206,7 @@ def test_a_killed_app_takes_its_training_with_it(root: Path, photos: list[Path],
     jobs.close()
 
 
-@pytest.mark.parametrize("name", ["", "   ", "../up", "a/b", "/abs", ".hidden", "-a", "ä", "a" * 41, "a\0b", "a\nb/"])
+@pytest.mark.parametrize("name", ["../up", "a/b", "/abs", ".hidden", "-a", "ä", "a" * 41, "a\0b", "a\nb/"])
 def test_names_that_could_be_paths_are_refused(jobs: TrainingJobs, root: Path, photos: list[Path], name: str) -> None:
     with pytest.raises(InputError, match=r"^Give a name of .*\.$"):
         jobs.start(name, photos)
@@ -224,6 +224,36 @@ def test_names_are_taken_once(jobs: TrainingJobs, root: Path, photos: list[Path]
     with pytest.raises(InputError, match="no preset"):
         jobs.start("new", photos, "best")
     assert sorted(path.name for path in root.iterdir()) == ["my-new-desk", "shelf"]
+
+
+def test_a_scene_without_a_name_is_called_after_its_files(
+    jobs: TrainingJobs, root: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    assert [jobs.start(name, photos).name for name in ("", "  ", "scene-3", "")] == [
+        "scene", "scene-2", "scene-3", "scene-4",
+    ]  # fmt: skip
+    called = {
+        "My Desk_2 (new).zip": "my-desk-2-new",
+        "demo.zip": "demo-2",
+        "写真.zip": "scene-5",
+        f"{'long-' * 20}.zip": "long-long-long-long-long-long",
+    }
+    for file, name in called.items():
+        with zipfile.ZipFile(tmp_path / file, "w") as archive:
+            for photo in photos:
+                archive.write(photo, photo.name)
+        jobs.cancel(jobs.start("", [tmp_path / file]).name)
+        assert (root / name / "job.json").exists(), name
+    (tmp_path / "Walk around.MOV").write_bytes(b"no film")
+    assert jobs.start("", [tmp_path / "Walk around.MOV"]).name == "walk-around"
+
+
+def test_files_are_looked_at_before_the_name(jobs: TrainingJobs, root: Path) -> None:
+    with pytest.raises(InputError, match="nothing to train on"):
+        jobs.start("../no name", [])
+    with pytest.raises(InputError, match=r"^notes\.txt is no photo"):
+        jobs.start("", [Path("notes.txt")])
+    assert not root.exists()
 
 
 def test_no_room_no_training(
@@ -306,7 +336,7 @@ def test_uploads_that_are_no_scene_leave_nothing_behind(
         with pytest.raises(InputError, match=sentence) as caught:
             jobs.start("desk", files)
         assert str(tmp_path) not in str(caught.value)
-        assert list(root.iterdir()) == []
+        assert list(root.glob("*")) == []
     assert jobs.jobs() == []
 
 
