@@ -1,7 +1,7 @@
 """How good a trained scene is: pictures of held-out views, and answers to queries with known answers.
 
-Queries are scored by the LERF_OVS protocol (`splat.relevancy` has the rule that makes masks and points):
-intersection over union of the mask, and whether the point lies in one of the object's boxes, for every view
+Queries are scored as the benchmarks do (`splat.protocols`; `splat.relevancy` has the rule that makes masks and
+points): intersection over union of the mask, and whether the point lies in one of the object's boxes, for every view
 and every category labelled in it.
 """
 
@@ -21,7 +21,7 @@ from encoders.progress import Report, silent
 from splat.codes import LanguageField
 from splat.gaussians import Gaussians
 from splat.image_metrics import psnr, ssim
-from splat.lerf_labels import ViewLabels, read_labels
+from splat.protocols import Benchmark, Competition, Labels, read_benchmark
 from splat.rasterize import rasterize_rgb
 from splat.scene.cameras import Camera, stack
 from splat.scene.scene import Scene
@@ -150,20 +150,22 @@ def evaluate_language(
 
     Args:
         cameras: the scene's views; those with a label file named like them are evaluated.
-        labels_dir: one JSON file per view, see `splat.lerf_labels`.
+        labels_dir: labels of a benchmark, see `splat.protocols.read_benchmark`.
     """
     from splat.query import query_view
 
-    def answer(camera: Camera, phrases: list[str]) -> Sequence[Answer]:
-        return query_view(gaussians, field, camera, phrases, encoder)
+    benchmark = read_benchmark(labels_dir)
 
-    return evaluate_answers(answer, cameras, read_labels(labels_dir), report, watch)
+    def answer(camera: Camera, phrases: list[str]) -> Sequence[Answer]:
+        return query_view(gaussians, field, camera, phrases, encoder, threshold=benchmark.threshold)
+
+    return evaluate_answers(answer, cameras, benchmark, report, watch)
 
 
 def evaluate_answers(
     answer: Answerer,
     cameras: Sequence[Camera],
-    labels: Sequence[ViewLabels],
+    benchmark: Benchmark,
     report: Report = silent,
     watch: Callable[[QueryScore], None] | None = None,
 ) -> dict[str, Any]:
@@ -171,22 +173,24 @@ def evaluate_answers(
 
     Returns:
         ``miou`` and ``localization_accuracy``: means over all pairs of a view and a category labelled in it
-        (LERF_OVS); ``per_query``: for each category ``query``, ``iou`` (mean over the views that show it),
-        ``hit`` (located in at least half of them), ``hit_rate``, ``level`` (the one that answered most often)
-        and ``views``; ``query_seconds``: mean time per phrase and view; ``labelled_views``: how many views.
+        (LERF_OVS); ``miou_argmax`` and ``pixel_accuracy`` where classes compete (3D-OVS); ``per_query``: for each
+        category ``query``, ``iou`` (mean over the views that show it), ``hit`` (located in at least half of them),
+        ``hit_rate``, ``level`` (the one that answered most often) and ``views``; ``query_seconds``: mean time per
+        phrase and view; ``labelled_views``: how many views.
 
     Raises:
         InputError: no label file belongs to any of the cameras.
     """
     by_name = {camera.name: camera for camera in cameras}
-    known = [view for view in labels if view.name in by_name and view.pieces]
+    known = [view for view in benchmark.labels if view.name in by_name and view.categories]
     if not known:
-        names = ", ".join(view.name for view in labels[:3])
+        names = ", ".join(view.name for view in benchmark.labels[:3])
         raise InputError(
             f"The labels are for views named {names}, which this scene does not have; "
             "name each label file like its photo."
         )
     scores: dict[str, list[_Outcome]] = {}
+    competition = Competition()
     seconds, asked = 0.0, 0
     for done, view in enumerate(known):
         report(done, len(known), f"asking view {view.name}")
@@ -195,6 +199,9 @@ def evaluate_answers(
         answers = answer(camera, view.categories)
         seconds += time.perf_counter() - start
         asked += len(answers)
+        if benchmark.compete:
+            truth = [view.mask(category, camera.width, camera.height) for category in view.categories]
+            competition.add(np.stack([result.relevancy for result in answers]), np.stack(truth))
         for category, result in zip(view.categories, answers, strict=True):
             score = _score(camera, view, category, result)
             if score is None:
@@ -205,9 +212,11 @@ def evaluate_answers(
     every = [score for group in scores.values() for score in group]
     if not every:
         raise InputError("All labelled objects are smaller than a pixel of the views; use a larger --scale.")
+    competed = {"miou_argmax": competition.miou, "pixel_accuracy": competition.accuracy} if benchmark.compete else {}
     return {
         "miou": float(np.mean([score.iou for score in every])),
         "localization_accuracy": float(np.mean([score.hit for score in every])),
+        **competed,
         "per_query": [_summary(category, group) for category, group in scores.items()],
         "query_seconds": seconds / asked,
         "labelled_views": len(known),
@@ -227,7 +236,7 @@ def in_any_box(point: tuple[int, int], boxes: np.ndarray) -> bool:
     return bool(inside.any())
 
 
-def _score(camera: Camera, view: ViewLabels, category: str, answer: Answer) -> QueryScore | None:
+def _score(camera: Camera, view: Labels, category: str, answer: Answer) -> QueryScore | None:
     truth = view.mask(category, camera.width, camera.height)
     if not truth.any():
         return None

@@ -39,7 +39,8 @@ def score_run(
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
-        labels: folder of labels (`splat.lerf_labels`); by default the scene's own ``labels``, if it has some.
+        labels: folder of labels (`splat.protocols.read_benchmark`); by default the scene's own ``labels`` or
+            ``segmentations``, if it has some.
         gallery: makes a `Gallery` from the function that renders the run.
 
     Returns:
@@ -118,5 +119,5 @@ def _score_language(
 
 def _own_labels(scene: Scene) -> Path | None:
     root = scene.path if scene.path.is_dir() else scene.path.parent
-    folder = root / "labels"
-    return folder if folder.is_dir() else None
+    places = (root / name for name in ("labels", "segmentations"))
+    return next((folder for folder in places if folder.is_dir()), None)

@@ -14,6 +14,7 @@ from splat import relevancy
 from splat.evaluate import ViewScore, evaluate_answers, evaluate_views, in_any_box, iou
 from splat.image_metrics import psnr, ssim
 from splat.lerf_labels import read_labels, read_view_labels
+from splat.protocols import Benchmark
 from splat.scene.cameras import Camera
 from splat.scene.demo import write_demo_scene
 
@@ -279,7 +280,7 @@ def test_scores_average_over_the_views_that_show_a_category(tmp_path):
     result = evaluate_answers(
         lambda view, phrases: [answers[view.name, phrase] for phrase in phrases],
         [camera("a"), camera("b"), camera("c")],
-        read_labels(tmp_path),
+        Benchmark(read_labels(tmp_path)),
         watch=seen.append,
     )
     # By hand: 50 of 100, 100 of 100, and 50 of 150 pixels; points inside, on the edge, and left of the box.
@@ -298,7 +299,7 @@ def test_scores_average_over_the_views_that_show_a_category(tmp_path):
 def test_labels_of_another_scene_are_refused(tmp_path):
     write_lerf(tmp_path, "frame_00041", [rectangle("cup", 0, 0, 9, 9)])
     with pytest.raises(InputError, match="frame_00041"):
-        evaluate_answers(lambda view, phrases: [], [camera("a")], read_labels(tmp_path))
+        evaluate_answers(lambda view, phrases: [], [camera("a")], Benchmark(read_labels(tmp_path)))
 
 
 def test_iou_of_empty_masks_and_boxes_with_ends():
@@ -345,7 +346,7 @@ def test_views_are_averaged_and_watched():
 def test_true_masks_of_the_demo_scene_score_one(tmp_path):
     """The demo's label files, read back, give the exact masks; read out as relevancy they nearly do."""
     write_demo_scene(tmp_path, width=160, height=120, train_views=1, test_views=2, samples=1)
-    labels = read_labels(tmp_path / "labels")
+    labels = Benchmark(read_labels(tmp_path / "labels"))
 
     def exact(view, phrases):
         folder = tmp_path / "labels" / view.name
