@@ -6,6 +6,7 @@ people drag at the same time, no more pictures are in the making than that.
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,13 @@ from typing import Annotated
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.exits import is_out_of_memory
 from app.frames import LARGEST, Frame, Painter, Stale
-from app.visits import Gesture, Stand, Visit, Visits, at_camera, moved
+from app.visits import OVER, Gesture, Stand, Visit, Visits, at_home, moved
 from encoders.errors import InputError
 
 PATH = "/frame"
@@ -28,6 +30,8 @@ BODY = 4096
 """Bytes of a request, at most."""
 QUALITY = {True: 80, False: 92}
 """Of the JPEG, by whether the camera moves."""
+
+_log = logging.getLogger(__name__)
 
 _Share = Annotated[float, Field(ge=-4.0, le=4.0, allow_inf_nan=False)]
 
@@ -59,28 +63,46 @@ def frame_route(visits: Visits, painter: Painter) -> Route:
     """The route, to be served beside the page.
 
     Answers 200 with a JPEG and what there is to say about it as JSON in the header ``X-Frame``; 204 if a newer frame
-    was asked for meanwhile; 400 for a request that is not as it should be, and 404 for a token that is not valid.
+    was asked for meanwhile; 400 for a request that is not as it should be, 404 for a token that is not valid, 503 if
+    memory does not suffice, and 500 for faults, of which only the server's log says more.
     """
     threads = ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 4), thread_name_prefix="frame")
 
     async def answer(request: Request) -> Response:
         try:
             asked = FrameRequest.model_validate_json(await _body(request))
+        except ClientDisconnect:
+            return Response(status_code=204)
         except (ValidationError, ValueError):
-            return JSONResponse({"error": "This is no request for a frame."}, 400)
+            return _refusal("This is no request for a frame.", 400)
         visit = visits.get(asked.token)
         if visit is None:
-            return JSONResponse({"error": "This page was left alone for too long; reload it."}, 404)
+            return _refusal(OVER, 404)
         stale = visit.announce(asked.sequence)
         try:
             stand = _stand(visit, asked)
             return await asyncio.get_running_loop().run_in_executor(threads, _draw, painter, visit, stand, asked, stale)
         except Stale:
             return Response(status_code=204)
-        except InputError as error:
-            return JSONResponse({"error": str(error)}, 400)
+        except Exception as error:
+            return _failure(error)
 
     return Route(PATH, answer, methods=["POST"])
+
+
+def _refusal(sentence: str, status: int) -> Response:
+    return JSONResponse({"error": sentence}, status)
+
+
+def _failure(error: Exception) -> Response:
+    """What a page is told when its frame could not be drawn; it asks again after a while."""
+    if isinstance(error, InputError):
+        return _refusal(str(error), 400)
+    if is_out_of_memory(error):
+        return _refusal("The server has too little memory for this picture at the moment.", 503)
+    # What an OSError says names the server's files, and is for the log as well.
+    _log.error("A frame could not be drawn.", exc_info=error)
+    return _refusal("The picture could not be drawn because of a fault on the server.", 500)
 
 
 async def _body(request: Request) -> bytes:
@@ -100,7 +122,7 @@ def _stand(visit: Visit, asked: FrameRequest) -> Stand:
         return visit.stand
 
     def how(stand: Stand) -> Stand:
-        stand = at_camera(stand, stand.home) if asked.reset else stand
+        stand = at_home(stand) if asked.reset else stand
         return stand if gesture == Gesture() else moved(stand, gesture)
 
     return visit.change(how)

@@ -35,6 +35,14 @@ class Frame:
     results: Sequence[QueryResult] = ()
 
 
+MISSING = {
+    "relevancy": "Look for something to see its relevancy.",
+    "mask": "Look for something to see its mask.",
+    "levels": "Look for something to see at which level it is found.",
+}
+"""The legend of modes that have nothing to draw yet, because nothing is looked for."""
+
+
 class Stale(Exception):
     """Nobody waits for this frame any more."""
 
@@ -91,6 +99,8 @@ class Painter:
         elif asked and look.mode == "mask":
             masks = [layers.resized(result.mask, camera.width, camera.height) for result in results]
             picture = layers.masks(picture, masks, look.opacity)
+        elif look.mode in MISSING and stand.prepared is None:
+            legend = {"title": MISSING[look.mode]}
         if asked and look.marks:
             _mark(picture, results, stand.camera)
         info = {

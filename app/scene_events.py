@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -12,10 +12,11 @@ from app.frames import Painter
 from app.layers import COLORS
 from app.scenes import Scenes, Shown
 from app.selection import EVERYTHING, WAYS, Selection, select
-from app.visits import MODES, Look, Stand, Visit, Visits, at_camera
+from app.visits import MODES, OVER, Look, Stand, Visit, Visits, at_camera
 from encoders.base import LEVELS
 from encoders.errors import InputError
 from splat.phrases import DEFAULT_NEGATIVES, text_scores
+from splat.pivot import looked_at
 from splat.prepared import prepare
 from splat.samples import Description, Sample, rank, sample
 from splat.vocabulary import VOCABULARY
@@ -26,6 +27,8 @@ LONGEST = 200
 """Letters of a phrase."""
 WORDS = 1000
 """Phrases of a vocabulary."""
+VOCABULARIES = 4
+"""Whose scores are kept, for each scene."""
 
 
 class SceneEvents:
@@ -33,6 +36,8 @@ class SceneEvents:
 
     def __init__(self, scenes: Scenes, visits: Visits, painter: Painter) -> None:
         self.scenes, self.visits, self.painter = scenes, visits, painter
+        # Weakly: a scene that nobody looks at any more need not stay in memory for its scores.
+        self._scores: WeakKeyDictionary[Shown, dict[tuple[tuple[str, ...], ...], torch.Tensor]] = WeakKeyDictionary()
 
     def visit(self, token: Any) -> Visit:
         """The visit with this token.
@@ -42,7 +47,7 @@ class SceneEvents:
         """
         visit = self.visits.get(token)
         if visit is None:
-            raise InputError("This page was left alone for too long; reload it.")
+            raise InputError(OVER)
         return visit
 
     def enter(self, token: Any, position: int) -> Visit:
@@ -59,8 +64,10 @@ class SceneEvents:
     def jump(self, token: Any, name: str) -> Visit:
         """Go to one of the scene's own cameras."""
         visit = self.visit(token)
-        camera = visit.stand.scene.trained.camera(name)
-        visit.change(lambda stand: at_camera(stand, camera))
+        scene = visit.stand.scene
+        camera = scene.trained.camera(name)
+        pivot = looked_at(scene.trained.gaussians, camera)
+        visit.change_in(scene, lambda now: at_camera(now, camera, pivot))
         return visit
 
     def came_from(self, token: Any, name: str) -> bool:
@@ -91,15 +98,13 @@ class SceneEvents:
         samples = tuple(one for one in wanted if isinstance(one, Sample))
 
         def how(now: Stand) -> Stand:
-            if now.scene is not stand.scene:
-                return now  # the visitor went on to another scene
             mode = "mask" if now.look.mode in ("picture", "depth", "features") else now.look.mode
             look = replace(now.look, mode=mode)
             # What was picked meanwhile is looked for next.
             later = tuple(one for one in now.samples if one.name not in known)
             return replace(now, prepared=prepared, against=against, levels=None, samples=(*samples, *later), look=look)
 
-        visit.change(how)
+        visit.change_in(stand.scene, how)
         return visit
 
     def is_asked(self, token: Any, names: Sequence[str], negatives: str) -> bool:
@@ -111,7 +116,7 @@ class SceneEvents:
         return (stand.prepared.names, stand.against) == (tuple(names), rivals(negatives))
 
     def pick(self, token: Any, x: float, y: float, vocabulary: str, negatives: str) -> list[Description]:
-        """What is at a place of the picture, given as shares of its size."""
+        """What is at a place of the picture, given as shares of its size; nothing if it is no longer that scene's."""
         visit = self.visit(token)
         stand = visit.stand
         if not (0 <= x < 1 and 0 <= y < 1):
@@ -122,21 +127,28 @@ class SceneEvents:
         words = checked_vocabulary(vocabulary)
         scores = self._vocabulary_scores(stand, words, rivals(negatives))
         best = rank(found, field, scores, words, 5)
-        taken = {one.name for one in stand.samples}
-        name = next(name for n in range(1, 99) if (name := f"like this {best[0].phrase} {n}") not in taken)
-        visit.change(lambda now: replace(now, picked=replace(found, name=name)))
-        return best
+
+        def how(now: Stand) -> Stand:
+            taken = {one.name for one in now.samples}
+            name = next(name for n in range(1, 99) if (name := f"like this {best[0].phrase} {n}") not in taken)
+            return replace(now, picked=replace(found, name=name))
+
+        return best if visit.change_in(stand.scene, how) else []
 
     def more(self, token: Any, names: Sequence[str]) -> list[str]:
         """The things to look for with one more: what was picked."""
-        visit = self.visit(token)
-        picked = visit.stand.picked
-        if picked is None:
-            raise InputError("Click into the picture first; then more of what is there can be found.")
-        if picked.name in names:
-            return list(names)
-        visit.change(lambda now: replace(now, samples=(*now.samples, picked)))
-        return checked_phrases([*names, picked.name])
+
+        def how(now: Stand) -> Stand:
+            if now.picked is None:
+                raise InputError("Click into the picture first; then more of what is there can be found.")
+            if now.picked.name in names:
+                return now
+            wanted.append(now.picked.name)
+            return replace(now, samples=(*now.samples, now.picked))
+
+        wanted = list(names)
+        self.visit(token).change(how)
+        return checked_phrases(wanted)
 
     def select(self, token: Any, negatives: str) -> Selection:
         """Select the Gaussians of everything that is looked for."""
@@ -154,20 +166,22 @@ class SceneEvents:
             levels = {name: found[name] for name in samples if name in found}
         encoder = self.scenes.encoder(stand.position)
         selection = select(stand.scene, wanted, levels, encoder, rivals(negatives), stand.look.threshold)
-        visit.change(lambda now: replace(now, selection=selection) if now.scene is stand.scene else now)
+        visit.change_in(stand.scene, lambda now: replace(now, selection=selection))
         return selection
 
     def show(self, token: Any, way: str, color: str) -> Visit:
         """Show the selection in another way."""
         if way not in WAYS:
             raise InputError(f"A selection can be shown as {', '.join(WAYS)}.")
+        shade = rgb(color)
+
+        def how(now: Stand) -> Stand:
+            if now.selection is None and way != EVERYTHING:
+                raise InputError("Nothing is selected; look for something and press Select in 3D first.")
+            return replace(now, selection=now.selection and replace(now.selection, way=way, color=shade))
+
         visit = self.visit(token)
-        selection = visit.stand.selection
-        if selection is None and way != EVERYTHING:
-            raise InputError("Nothing is selected; look for something and press Select in 3D first.")
-        if selection is not None:
-            shown = replace(selection, way=way, color=rgb(color))
-            visit.change(lambda now: replace(now, selection=shown))
+        visit.change(how)
         return visit
 
     def remember(self, token: Any) -> int:
@@ -181,16 +195,16 @@ class SceneEvents:
         self.visit(token).change(lambda now: replace(now, path=()))
 
     def _vocabulary_scores(self, stand: Stand, words: tuple[str, ...], negatives: tuple[str, ...]) -> torch.Tensor:
-        return _kept_scores(self.scenes, stand.scene, stand.position, words, negatives)
-
-
-@lru_cache(maxsize=8)
-def _kept_scores(
-    scenes: Scenes, scene: Shown, position: int, words: tuple[str, ...], negatives: tuple[str, ...]
-) -> torch.Tensor:
-    """Scores of a vocabulary; encoding hundreds of phrases takes longer than all the rest of a click."""
-    trained = scene.trained
-    return text_scores(trained.gaussians, trained.field, words, scenes.encoder(position), negatives)
+        """Scores of a vocabulary; encoding hundreds of phrases takes longer than all the rest of a click."""
+        kept = self._scores.setdefault(stand.scene, {})
+        scores = kept.get((words, negatives))
+        if scores is None:
+            trained, encoder = stand.scene.trained, self.scenes.encoder(stand.position)
+            scores = text_scores(trained.gaussians, trained.field, words, encoder, negatives)
+            if len(kept) >= VOCABULARIES:
+                kept.clear()
+            kept[words, negatives] = scores
+        return scores
 
 
 def checked_look(mode: str, opacity: float, level: str, threshold: float, marks: bool) -> Look:

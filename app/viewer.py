@@ -89,7 +89,8 @@ def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, 
         scenes: what the Scene tab shows.
         root: where the New scene tab makes run folders. device: of all that runs, "auto", "cpu", "cuda" or "cuda:N".
     """
-    visits, painter, scratch = Visits(scenes), Painter(), Scratch()
+    painter, scratch = Painter(), Scratch()
+    visits = Visits(scenes, over=scratch.drop)
     with gr.Blocks(title="dictsplat", analytics_enabled=False, delete_cache=(HOUR, 4 * HOUR)) as page:
         # First, so that no event of the page takes a name that programs know.
         with gr.Row(visible=False):

@@ -11,6 +11,8 @@ const QUIET = 180; // milliseconds without a gesture until the full picture is d
 const SLOWEST = 125; // milliseconds per frame while moving; slower ones are drawn smaller
 const WIDEST_MOVING = 480;
 const NARROWEST_MOVING = 240;
+const SOONEST = 2; // seconds after which a picture that did not come is asked for again; twice as many each time
+const LATEST = 32;
 
 let page = { token: "", version: -1, message: "" };
 let gesture = none();
@@ -22,6 +24,8 @@ let sequence = 0;
 let movingWidth = WIDEST_MOVING;
 let lastMove = 0;
 let timer = 0;
+let failures = 0; // requests in a row that brought no picture
+let pause = 0; // nothing is asked for before this time
 let beats = []; // when the last frames came in while moving
 
 function none() {
@@ -44,6 +48,8 @@ function say(text) {
 // One request is under way at a time, and it is always for the newest pose. Only a full picture gives way to a gesture.
 function pump() {
   if (!page.token || !area.clientWidth) return;
+  const wait = pause - performance.now();
+  if (wait > 0) return later(wait);
   const moves = !isNone(gesture);
   if (flight && !(flight.full && moves)) return;
   const quiet = performance.now() - lastMove >= QUIET;
@@ -52,9 +58,9 @@ function pump() {
   else if (stale || reset || rough) later();
 }
 
-function later() {
+function later(wait = QUIET) {
   clearTimeout(timer);
-  timer = setTimeout(pump, QUIET);
+  timer = setTimeout(pump, wait);
 }
 
 async function send(full) {
@@ -69,30 +75,49 @@ async function send(full) {
   rough = !full;
   const mine = (flight = { full, abort: new AbortController() });
   const started = performance.now();
+  let trouble = "";
   try {
     const address = new URL("frame", location.href.split(/[?#]/)[0]);
     const body = JSON.stringify(asked);
     const headers = { "Content-Type": "application/json" };
-    const reply = await fetch(address, { method: "POST", headers, body, signal: mine.abort.signal });
-    if (reply.status === 200) {
-      const info = JSON.parse(reply.headers.get("X-Frame"));
-      const image = await reply.blob();
-      if (flight === mine) show(image, info, full, asked.sequence, performance.now() - started);
-    } else if (reply.status === 204) {
-      if (flight === mine) stale = true;
-    } else {
-      page = { ...page, token: "" };
-      say((await reply.json().catch(() => ({}))).error || "The picture could not be drawn; reload the page.");
-    }
+    // Frames are never elsewhere: who is sent elsewhere is sent to a login page.
+    const options = { method: "POST", headers, body, signal: mine.abort.signal, redirect: "manual" };
+    const reply = await fetch(address, options);
+    const about = reply.headers.get("X-Frame");
+    const image = reply.status === 200 && about ? await reply.blob() : null;
+    if (flight !== mine) return; // a newer request took its place
+    if (image) show(image, JSON.parse(about), full, asked.sequence, performance.now() - started);
+    else if (reply.status === 204) stale = true;
+    else trouble = await complaint(reply);
+    if (reply.status === 404) page = { ...page, token: "" };
   } catch (error) {
-    if (error.name !== "AbortError") {
-      stale = true;
-      say("The server does not answer; trying again.");
-      lastMove = performance.now() + 1500;
-    }
+    trouble = "The server does not answer.";
   }
-  if (flight === mine) flight = null;
+  if (flight !== mine) return;
+  flight = null;
+  if (trouble) failed(trouble, asked.reset);
+  else failures = 0;
   pump();
+}
+
+async function complaint(reply) {
+  const sent = await reply.json().catch(() => null);
+  if (sent && typeof sent.error === "string") return sent.error;
+  const html = reply.status === 200 && /html/.test(reply.headers.get("Content-Type"));
+  if (reply.type === "opaqueredirect" || reply.status === 401 || reply.status === 403 || html)
+    return "You are no longer logged in; reload the page and log in again.";
+  if (reply.status === 404) return "The server does not know this page any more; reload it.";
+  return "The server sent no picture.";
+}
+
+// A visit that is over stays over. All else may pass, and is tried again less and less often.
+function failed(trouble, lostReset) {
+  if (!page.token) return say(trouble);
+  stale = true;
+  reset = reset || lostReset;
+  const seconds = Math.min(LATEST, SOONEST * 2 ** failures++);
+  pause = performance.now() + 1000 * seconds;
+  say(`${trouble} Trying again in ${seconds} seconds.`);
 }
 
 function show(image, info, full, number, milliseconds) {
@@ -148,9 +173,6 @@ function explain(found) {
   for (const one of found) {
     const dot = element_("span", undefined, "viewport-dot");
     dot.style.background = one.color;
-    const sure = element_("span", one.confidence.toFixed(2), "viewport-sure");
-    const place = `${one.present ? "" : "unsure: "}${one.level}, at ${one.point.join(", ")}`;
-    const row = element_("li");
     const meter = element_("span", undefined, "viewport-meter");
     const fill = element_("span");
     fill.style.width = `${Math.round(100 * one.confidence)}%`;
@@ -158,7 +180,16 @@ function explain(found) {
     meter.append(fill);
     meter.setAttribute("aria-hidden", "true");
     const name = element_("span", one.phrase, "viewport-phrase");
-    row.append(dot, name, meter, sure, element_("span", `${place} (${one.milliseconds} ms)`, "viewport-place"));
+    if (!one.present) {
+      const unsure = element_("span", "unsure", "viewport-unsure");
+      unsure.title = "Generic phrases fit every place better: it may not be in this view";
+      name.append(" ", unsure);
+    }
+    const sure = element_("span", one.confidence.toFixed(2), "viewport-sure");
+    const place = element_("span", `level: ${one.level}, at ${one.point.join(", ")}`, "viewport-place");
+    place.title = `Pixels from the left and from the top of the photo; found in ${one.milliseconds} ms`;
+    const row = element_("li");
+    row.append(dot, name, meter, sure, place);
     row.title = "Confidence: how much likelier than generic phrases, 0.5 is equally likely";
     answers.append(row);
   }
@@ -276,6 +307,7 @@ function arrived() {
   if (value.token !== page.token) gesture = none();
   page = value;
   stale = true;
+  pause = 0;
   lastMove = 0;
   pump();
 }

@@ -14,21 +14,23 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from app.scenes import Scenes, Shown
 from app.selection import Selection
 from encoders.errors import InputError
+from splat.pivot import looked_at
 from splat.prepared import Prepared
-from splat.rasterize import rasterize_rgb
 from splat.relevancy import THRESHOLD
 from splat.samples import Sample
-from splat.scene import Camera, stack
-from splat.scene.orbit import orbit, pan, point_ahead, roll, zoom
+from splat.scene import Camera
+from splat.scene.orbit import orbit, pan, roll, zoom
 
 MODES = ("picture", "relevancy", "mask", "depth", "features", "levels")
 """What the viewport draws."""
+
+OVER = "This page was left alone for too long, or the app was started anew; reload the page."
+"""Said to a page whose visit is over."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Stand:
 
     Attributes:
         position: of the scene, ``scene``, among all.
-        camera: where the visitor looks from, with the picture's size in the run. home: where reset leads back to.
+        camera: where the visitor looks from, with the picture's size in the run.
         pivot: what it turns around. float64 [3]
+        home, home_pivot: the camera and pivot that reset leads back to.
         prepared: what is looked for. against: the phrases that it must be likelier than.
         samples: those of its names that are samples.
         levels: the level at which each thing was found when the camera last stood still.
@@ -66,8 +69,9 @@ class Stand:
     position: int
     scene: Shown
     camera: Camera
-    home: Camera
     pivot: NDArray[np.float64]
+    home: Camera
+    home_pivot: NDArray[np.float64]
     look: Look = field(default_factory=Look)
     prepared: Prepared | None = None
     against: tuple[str, ...] = ()
@@ -127,6 +131,14 @@ class Visit:
             self._stand = how(self.stand)
             return self._stand
 
+    def change_in(self, scene: Shown, how: Callable[[Stand], Stand]) -> bool:
+        """`change`, unless the visitor went on to another scene since this was asked; returns whether it was done."""
+        with self._guard:
+            if self.stand.scene is not scene:
+                return False
+            self._stand = how(self.stand)
+            return True
+
     def enter(self, position: int, scene: Shown) -> Stand:
         """Go to another scene, with nothing looked for."""
         stand = first_stand(position, scene)
@@ -153,10 +165,17 @@ class Visits:
     Args:
         most: pages at a time; one more takes the place of the one that was left alone for longest.
         seconds: after which a page that was left alone is forgotten.
+        over: told the token of each visit that is over, so that what was made for it can go.
     """
 
-    def __init__(self, scenes: Scenes, most: int = 256, seconds: float = 2 * 3600) -> None:
-        self._scenes, self._most, self._seconds = scenes, most, seconds
+    def __init__(
+        self,
+        scenes: Scenes,
+        most: int = 256,
+        seconds: float = 2 * 3600,
+        over: Callable[[str], None] = lambda token: None,
+    ) -> None:
+        self._scenes, self._most, self._seconds, self._over = scenes, most, seconds, over
         self._visits: OrderedDict[str, Visit] = OrderedDict()
         self._guard = Lock()
 
@@ -174,6 +193,8 @@ class Visits:
                 old.append(next(token for token in self._visits if token not in old))
             for token in old:
                 del self._visits[token]
+        for token in old:
+            self._over(token)
         return visit
 
     def get(self, token: Any) -> Visit | None:
@@ -185,26 +206,32 @@ class Visits:
                 self._visits.move_to_end(visit.token)
             return visit
 
-    def end(self, owner: str) -> list[str]:
-        """A page was closed; returns the tokens that are no longer valid."""
+    def end(self, owner: str) -> None:
+        """A page was closed."""
         with self._guard:
             gone = [token for token, visit in self._visits.items() if visit.owner == owner]
             for token in gone:
                 del self._visits[token]
-        return gone
+        for token in gone:
+            self._over(token)
 
 
 def first_stand(position: int, scene: Shown) -> Stand:
     """Where a visitor begins: at the first held-out view, or the first of all."""
     held_out = set(scene.trained.test_names)
     camera = min(scene.trained.cameras, key=lambda one: (one.name not in held_out, one.name))
-    return at_camera(Stand(position, scene, camera, camera, camera.center), camera)
+    pivot = looked_at(scene.trained.gaussians, camera)
+    return Stand(position, scene, camera, pivot, camera, pivot)
 
 
-def at_camera(stand: Stand, camera: Camera) -> Stand:
-    """Stand at a camera and turn around what it looks at."""
-    distance = _distance(stand.scene, camera)
-    return replace(stand, camera=camera, home=camera, pivot=point_ahead(camera, distance))
+def at_camera(stand: Stand, camera: Camera, pivot: NDArray[np.float64]) -> Stand:
+    """Stand at a camera, turn around ``pivot``, and come back here when reset."""
+    return replace(stand, camera=camera, pivot=pivot, home=camera, home_pivot=pivot)
+
+
+def at_home(stand: Stand) -> Stand:
+    """The stand as it was when its camera was last set."""
+    return replace(stand, camera=stand.home, pivot=stand.home_pivot)
 
 
 def moved(stand: Stand, gesture: Gesture) -> Stand:
@@ -221,17 +248,3 @@ def moved(stand: Stand, gesture: Gesture) -> Stand:
         # The scene follows the pointer: dragging to the right walks to the left.
         camera = orbit(camera, pivot, stand.scene.up, -np.pi * gesture.turn[0], np.pi * gesture.turn[1])
     return replace(stand, camera=replace(camera, name="free"), pivot=pivot)
-
-
-def _distance(scene: Shown, camera: Camera) -> float:
-    """How far away what is in the middle of the picture is; where nothing is, the middle of all there is to see."""
-    small = camera.resized(33, 33)
-    gaussians = scene.trained.gaussians
-    with torch.inference_mode():
-        _, depth, alphas, _ = rasterize_rgb(*gaussians.geometry, gaussians.sh, *stack([small]), 33, 33, sh_degree=0)
-        middle, cover = depth[0, 14:19, 14:19], alphas[0, 14:19, 14:19]
-        if float(cover.mean()) > 0.5:
-            return float((middle.sum() / cover.sum()).item())
-        viewmat = torch.from_numpy(camera.viewmat).to(gaussians.means)
-        ahead = gaussians.means @ viewmat[2, :3] + viewmat[2, 3]
-        return float(ahead[ahead > 0].median()) if bool((ahead > 0).any()) else 1.0

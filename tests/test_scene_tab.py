@@ -1,6 +1,7 @@
 """The Scene tab's events and files, without a page: what visitors ask for is what the library does."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,18 @@ from app.scene_files import (
     write_model,
     write_video,
 )  # fmt: skip
+from app.scene_handlers import SceneHandlers
+from app.scene_tab import scene_tab
 from app.scenes import Scenes
+from app.scratch import Scratch
 from app.selection import EVERYTHING, KEPT, ONLY, RECOLOURED, WITHOUT, Changed, Selection, apply
 from app.told import told
-from app.visits import Visits, at_camera
+from app.visits import Visits
 from encoders.errors import InputError
 from splat.evaluate import renderer
 from splat.gaussians import load_ply
 from splat.phrases import DEFAULT_NEGATIVES
+from splat.pivot import looked_at
 from splat.query import query_view, select_gaussians
 from splat.vocabulary import VOCABULARY
 from splat.web_splat import ROW
@@ -58,6 +63,20 @@ def events(scenes: Scenes) -> SceneEvents:
 
 
 @pytest.fixture
+def two_scenes(scenes: Scenes, tiny_run: Path, tmp_path: Path) -> SceneEvents:
+    """Events of a tab with a second scene, which is like the first."""
+    both = Scenes([tiny_run, shutil.copytree(tiny_run, tmp_path / "other")], "cpu")
+    return SceneEvents(both, Visits(both), Painter())
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Scratch]:
+    scratch = Scratch(parent=tmp_path)
+    yield scratch
+    scratch.close()
+
+
+@pytest.fixture
 def token(events: SceneEvents) -> str:
     return events.visits.begin("page").token
 
@@ -72,14 +91,12 @@ def test_scenes_are_reached_by_position_only(scenes: Scenes, tiny_run: Path, tmp
     with pytest.raises(InputError, match="not a run folder"):
         scenes.add(tmp_path)
     assert len(scenes) == 1
-    assert scenes.views(0)[0] == "test_000"
+    assert scenes.outline(0).views[0] == "test_000"
     assert scenes.encoder(0) is scenes.encoder(0)
     np.testing.assert_allclose(scenes.get(0).up, [0, 0, 1], atol=1e-6)
 
 
 def test_scenes_of_one_name_are_told_apart(tiny_run: Path, tmp_path: Path) -> None:
-    import shutil
-
     other = tmp_path / "tiny"
     shutil.copytree(tiny_run, other)
     scenes = Scenes([tiny_run, other], "cpu")
@@ -137,7 +154,7 @@ def test_mistakes_are_sentences(
         act(events, token)
 
 
-def test_expected_errors_become_messages_and_faults_stay_faults() -> None:
+def test_errors_become_messages_and_faults_tell_nothing_about_the_server() -> None:
     def fail(error: Exception) -> None:
         raise error
 
@@ -146,9 +163,9 @@ def test_expected_errors_become_messages_and_faults_stay_faults() -> None:
     assert not caught.value.print_exception
     with pytest.raises(gr.Error, match="not enough memory"):
         told(fail)(MemoryError())
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(gr.Error, match="the server's log says"):
         told(fail)(ZeroDivisionError())
-    assert told(test_expected_errors_become_messages_and_faults_stay_faults).__name__.startswith("test_")
+    assert told(test_errors_become_messages_and_faults_tell_nothing_about_the_server).__name__.startswith("test_")
 
 
 def test_what_is_at_a_pixel_can_be_looked_for(events: SceneEvents, token: str) -> None:
@@ -344,7 +361,7 @@ def test_jumping_stands_at_the_camera_and_looks_at_what_is_there(events: SceneEv
     assert np.percentile(depths, 1) < ahead[2] < np.percentile(depths, 99)
     # Where nothing is ahead, the scene's own distance is taken.
     away = np.diag([-1.0, 1.0, -1.0, 1.0]) @ camera.viewmat
-    assert np.isfinite(at_camera(stand, replace(camera, viewmat=away)).pivot).all()
+    assert np.isfinite(looked_at(stand.scene.trained.gaussians, replace(camera, viewmat=away))).all()
 
 
 def test_lists_of_words_are_bounded() -> None:
@@ -381,3 +398,119 @@ def test_what_is_picked_while_something_is_asked_is_not_forgotten(
         patch.setattr(scene_events, "prepare", slow)
         events.ask(token, ["red"], "")
     assert [one.name for one in events.ask(token, ["red", *names], "").stand.samples] == names
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], Any]) -> None:
+    """Something happens on the page while an event is at work: when it calls ``name`` of `app.scene_events`."""
+    from app import scene_events
+
+    real = getattr(scene_events, name)
+
+    def interrupted(*arguments: Any) -> Any:
+        act()
+        return real(*arguments)
+
+    monkeypatch.setattr(scene_events, name, interrupted)
+
+
+def test_what_was_begun_in_one_scene_leaves_the_next_alone(
+    two_scenes: SceneEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = two_scenes
+    begun: dict[str, Callable[[str], Any]] = {
+        "rank": lambda token: events.pick(token, 0.5, 0.5, "", ""),
+        "looked_at": lambda token: events.jump(token, "train_003"),
+        "prepare": lambda token: events.ask(token, ["red"], ""),
+        "select": lambda token: events.select(token, ""),
+    }
+    for name, act in begun.items():
+        token = events.visits.begin("page").token
+        events.ask(token, ["red"], "")
+        with monkeypatch.context() as patch:
+            meanwhile(patch, name, lambda token=token: events.enter(token, 1))
+            outcome = act(token)
+        stand = events.visit(token).stand
+        assert stand.position == 1
+        assert stand.scene is events.scenes.get(1)
+        assert stand.camera is stand.scene.trained.camera("test_000")
+        assert (stand.picked, stand.prepared, stand.selection, stand.samples) == (None, None, None, ()), name
+        if name == "rank":
+            assert outcome == []
+        with pytest.raises(InputError, match="Click into the picture"):
+            events.more(token, [])
+
+
+def test_what_is_shown_is_the_newest_selection(
+    events: SceneEvents, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events.ask(token, ["red"], "")
+    events.select(token, "")
+    newer: list[Selection] = []
+    meanwhile(monkeypatch, "rgb", lambda: newer.append(events.select(token, "")))
+    shown = events.show(token, WITHOUT, "#ff0000").stand.selection
+    assert shown is not None
+    assert shown.chosen is newer[0].chosen
+    assert shown.way == WITHOUT
+
+
+def test_a_new_scene_begins_with_nothing_of_the_last(two_scenes: SceneEvents, scratch: Scratch) -> None:
+    events, handlers = two_scenes, SceneHandlers(two_scenes, scratch)
+    token = events.visits.begin("page").token
+    place = gr.EventData(None, {"x": 0.5, "y": 0.5})
+    opened, best, more = handlers.pick(token, "red, green", "", place)
+    assert (best.visible, more.interactive, opened.open) == (True, True, True)
+    for given in handlers.enter(token, 0):
+        assert given == gr.skip()
+    given = handlers.enter(token, 1)
+    assert given[4].visible is False  # what was clicked
+    assert given[5].interactive is False  # find more of it
+
+
+def test_a_video_ends_with_its_visit(events: SceneEvents, token: str, scratch: Scratch) -> None:
+    handlers = SceneHandlers(events, scratch)
+    drawn: list[int] = []
+
+    def progress(step: tuple[int, int], **_: Any) -> None:
+        drawn.append(step[0])
+        if len(drawn) == 3:
+            events.visits.end("page")
+
+    with pytest.raises(InputError, match="reload"):
+        handlers.film(token, SWAY, 2, progress)  # type: ignore[arg-type]
+    assert drawn == [0, 1, 2]
+    assert [path.name for path in scratch.root.iterdir()] == [".lock"]
+
+
+def test_only_open_pages_have_folders(
+    events: SceneEvents, token: str, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = SceneHandlers(events, scratch)
+
+    def folders() -> list[Path]:
+        return [path for path in scratch.root.iterdir() if path.is_dir()]
+
+    for act in (lambda: handlers.save("guessed", PICTURE), lambda: handlers.hand("guessed")):
+        with pytest.raises(InputError, match="reload"):
+            act()
+        assert not folders()
+    handlers.save(token, PICTURE)
+    assert len(folders()) == 1
+    scratch.drop(token)
+
+    def closed(folder: Path, *_: Any) -> Path:
+        events.visits.end("page")
+        assert folder.exists()
+        return folder / "picture.png"
+
+    monkeypatch.setattr("app.scene_handlers.write_file", closed)
+    with pytest.raises(InputError, match="reload"):
+        handlers.save(token, PICTURE)
+    assert not folders()
+
+
+def test_no_file_waits_for_a_video(scenes: Scenes, events: SceneEvents, scratch: Scratch) -> None:
+    with gr.Blocks() as page:
+        scene_tab(scenes, events, scratch)
+    queues = {fn.name: (fn.concurrency_id, fn.concurrency_limit) for fn in page.fns.values()}
+    assert queues["film"] == ("video", 1)
+    assert queues["save"] == queues["hand"] == ("files", 1)

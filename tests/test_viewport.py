@@ -86,6 +86,18 @@ def test_gestures_add_up_on_the_server(server: Server) -> None:
     np.testing.assert_array_equal(server.visits.get(token).stand.pivot, stand.pivot)
 
 
+def test_coming_back_asks_the_scene_for_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = server.begin()
+    server.events.jump(token, "train_003")
+    home = server.visits.get(token).stand
+    server.ask(token, 1, 48, moving=True, turn=[0.1, 0.0], zoom=2.0)
+    monkeypatch.setattr("splat.pivot.rasterize_rgb", None)
+    assert info(server.ask(token, 2, reset=True))["view"] == "train_003"
+    back = server.visits.get(token).stand
+    assert back.camera is home.camera
+    np.testing.assert_array_equal(back.pivot, home.pivot)
+
+
 def test_zooming_and_rolling_keep_the_pivot_in_its_place(server: Server) -> None:
     stand = server.visits.get(server.begin()).stand
     pixel = _pixel(stand.camera, stand.pivot)
@@ -177,13 +189,58 @@ def test_numbers_that_are_none_and_long_bodies_are_refused(server: Server) -> No
     assert server.ask(token).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (MemoryError(), 503, "too little memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 503, "too little memory"),
+        (OSError(5, "Input/output error", "/srv/secret"), 500, "fault on the server"),
+        (ZeroDivisionError("secret"), 500, "fault on the server"),
+    ],
+)
+def test_a_frame_that_fails_is_a_sentence_and_the_next_is_drawn(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    sentence: str,
+) -> None:
+    token = server.begin()
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.painter, "draw", fail)
+        reply = server.ask(token)
+    assert reply.status_code == status
+    assert sentence in reply.json()["error"]
+    assert "secret" not in reply.text
+    assert ("secret" in caplog.text) == (status == 500)
+    assert server.ask(token, 2).status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["relevancy", "mask", "levels"])
+def test_what_has_nothing_to_show_yet_says_so(server: Server, mode: str) -> None:
+    token = server.begin()
+    server.events.look(token, mode, 0.8, "auto", 0.4, True)
+    for sequence, moving in ((1, False), (2, True)):
+        legend = info(server.ask(token, sequence, moving=moving))["legend"]
+        assert list(legend) == ["title"]
+        assert legend["title"].startswith("Look for something")
+    server.events.ask(token, ["red"], "")
+    legend = info(server.ask(token, 3))["legend"]
+    assert legend is None or "Look for" not in legend["title"]
+
+
 def test_only_open_pages_get_frames(server: Server) -> None:
     assert server.ask("guessed").status_code == 404
     token = server.begin()
     assert server.client.get("/frame").status_code == 405
-    assert server.visits.end("another page") == []
+    server.visits.end("another page")
     assert server.ask(token).status_code == 200
-    assert server.visits.end("page") == [token]
+    server.visits.end("page")
     reply = server.ask(token, 2)
     assert reply.status_code == 404
     assert "reload" in reply.json()["error"]
@@ -239,17 +296,22 @@ def test_many_visitors_at_once_each_see_their_own(server: Server) -> None:
 
 
 def test_visits_are_bounded_in_number_and_age(server: Server) -> None:
-    visits = Visits(server.scenes, most=3, seconds=100.0)
+    over: list[str] = []
+    visits = Visits(server.scenes, most=3, seconds=100.0, over=over.append)
     first, *others = [visits.begin(f"page {number}") for number in range(3)]
     visits.get(first.token)
     newest = visits.begin("page 3")
     assert len(visits) == 3
     assert visits.get(others[0].token) is None  # the one that was left alone for longest
     assert visits.get(first.token) is first
+    assert over == [others[0].token]
     others[1].touched -= 200
     visits.begin("page 4")
     assert visits.get(others[1].token) is None
     assert {visits.get(one.token) for one in (first, newest)} == {first, newest}
+    assert over == [one.token for one in others]
+    visits.end("page 3")
+    assert over[2:] == [newest.token]
     assert len({visits.begin("x").token for _ in range(50)}) == 50
 
 
