@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from PIL import Image
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,10 +95,40 @@ def look_for(page: "Page", phrase: str) -> None:
     page.locator(".viewport-answers li", has_text=phrase).wait_for()
 
 
+def forget(page: "Page", phrase: str) -> None:
+    """Take a phrase away again and wait until its answer is gone."""
+    with drawn_again(page):
+        page.get_by_role("button", name=f"Remove {phrase}", exact=True).click()
+    page.locator(".viewport-answers li", has_text=phrase).wait_for(state="detached")
+
+
+def show(page: "Page", mode: str) -> np.ndarray:
+    """Let the viewport draw in another way; returns its picture as `picture_after`."""
+    return picture_after(page, lambda: page.get_by_role("radio", name=mode, exact=True).check())
+
+
+def slide(page: "Page", label: str, value: float) -> np.ndarray:
+    """Give a slider another value, which changes the picture; returns it as `picture_after`."""
+    field = page.get_by_label(f"number input for {label}")
+
+    def act() -> None:
+        field.fill(str(value))
+        field.press("Enter")
+
+    return picture_after(page, act)
+
+
 def choose(page: "Page", label: str, option: str) -> None:
     """Choose from a menu."""
     page.get_by_role("combobox", name=label, exact=True).click()
     page.get_by_role("option", name=option, exact=True).click()
+
+
+def values(colours: np.ndarray, colormap: int) -> np.ndarray:
+    """What the colours [H, W, 3] of one of OpenCV's colour maps stand for, 0..1 [H, W]."""
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], colormap)[:, 0, ::-1]
+    _, nearest = cKDTree(table.astype(np.float64)).query(colours)
+    return nearest / 255
 
 
 def message(page: "Page") -> str:
