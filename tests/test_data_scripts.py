@@ -478,6 +478,7 @@ def test_scripts_run_as_programs(tmp_path):
 def test_every_script_tells_its_licence_and_source():
     names = {path.stem for path in SCRIPTS.glob("*.py") if "DATASET" in path.read_text()}
     assert names >= {"mvtec", "visa", "mpdd", "btad", "mvtec3d", "resc", "brats", "dtd"}
+    assert names >= {"lerf_ovs", "ovs3d", "mipnerf360"}
     readme = (SCRIPTS / "README.md").read_text()
     for name in names:
         dataset = script(name)
