@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from dictas.procedural import ProceduralClass
+from splat.codes import LanguageField
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-LONGEST = 18
+LONGEST = 30
 """Lines of an example; it is to be taken in at a glance."""
 
 
@@ -34,7 +35,7 @@ def dictsplat(*arguments: str) -> str:
 
 def test_examples_are_short_and_say_how_to_run_them() -> None:
     programs = sorted(EXAMPLES.glob("*.py"))
-    assert len(programs) == 3
+    assert len(programs) == 4
     for program in programs:
         text = program.read_text()
         assert f"python examples/{program.name}" in text.splitlines()[0]
@@ -53,6 +54,21 @@ def test_ask_a_scene(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert numbers == [round(answer["confidence"], 2), *answer["point"], answer["pixels"]]
     selected = dictsplat("select", str(tiny_run), "red", "--out", str(tiny_run.parent / "red.ply"))
     assert last.split(" of ")[0].replace(",", "") == selected.split(" of ")[0].replace(",", "")
+
+
+def test_read_language_field(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    field = LanguageField.load(tiny_run / "language.safetensors")
+    first, *levels = run("read_language_field.py", monkeypatch, capsys, str(tiny_run / "language.safetensors"))
+    assert first == f"{len(field):,} Gaussians, colour, levels subpart, part, whole"
+    lengths = field.decode(slice(1)).norm(dim=2)[0]
+    assert len(levels) == field.levels == 3
+    for level, line in enumerate(levels):
+        used = set(field.indices[:, level][field.weights[:, level] > 0].tolist())
+        numbers = [float(number) for number in re.findall(r"[\d.]+", line)]
+        assert numbers[:3] == [level, len(used), field.atoms.shape[1]]
+        assert numbers[3] == pytest.approx(float(lengths[level]), abs=2e-3)
 
 
 def test_judge_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
