@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,6 +30,11 @@ HERE = Path(__file__).parent
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """What the browser is called, by system."""
 STARTING_SECONDS = 120
+LEFT = "AbortError: BodyStreamBuffer was aborted"
+"""Said by Gradio's script when the stream of its events ends on this side: the page is left, or all answers are there
+before the server has closed the stream. If an answer is lost by it, that is another message."""
+UPLOAD_BYTES = 32 * 2**20
+"""That the app takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +127,14 @@ def chromium() -> Iterator["Browser"]:
 def visit(chromium: "Browser", site: Site) -> Iterator[Callable[..., "Page"]]:
     """Opens the app for another visitor: ``visit(width=1440, dark=False)``; in the end nothing may have gone wrong.
 
-    Nothing may have been asked of any other server, and the console holds no error.
+    Nothing may have been asked of any other server, and the console holds no error but those that begin with one of
+    ``expected``.
     """
     contexts, complaints = [], []
     host = urlsplit(site.address).netloc
 
-    def heard(message: "ConsoleMessage") -> None:
-        if message.type == "error":
+    def heard(message: "ConsoleMessage", expected: tuple[str, ...]) -> None:
+        if message.type == "error" and not message.text.startswith((LEFT, *expected)):
             complaints.append(f"{message.text} ({message.location})")
 
     def asked(request: "Request") -> None:
@@ -135,13 +142,13 @@ def visit(chromium: "Browser", site: Site) -> Iterator[Callable[..., "Page"]]:
         if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != host:
             complaints.append(f"asked {request.url}")
 
-    def opened(width: int = 1440, height: int = 900, dark: bool = False) -> "Page":
+    def opened(width: int = 1440, height: int = 900, dark: bool = False, expected: tuple[str, ...] = ()) -> "Page":
         size = {"width": width, "height": height}
         context = chromium.new_context(viewport=size, color_scheme="dark" if dark else "light")
         contexts.append(context)
         context.set_default_timeout(60_000)
         page = context.new_page()
-        page.on("console", heard)
+        page.on("console", lambda message: heard(message, expected))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", asked)
         page.goto(site.address)
@@ -151,16 +158,18 @@ def visit(chromium: "Browser", site: Site) -> Iterator[Callable[..., "Page"]]:
     yield opened
     for context in contexts:
         context.close()
-    assert not complaints
+    assert not complaints, "\n".join(complaints)
 
 
 def main() -> None:
-    """`dictsplat view` with small trainings."""
+    """`dictsplat view` with small trainings, and small uploads."""
     import driver
 
-    from app import training_process
+    from app import training_process, viewer
     from app.cli import main as dictsplat
+    from app.guard import Allowance, Guard
 
+    viewer.Guard = partial(Guard, allowance=Allowance(upload_bytes=UPLOAD_BYTES))
     training_process.TRAINER = (sys.executable, str(HERE / "small_trainer.py"))
     driver.install()
     dictsplat(["view", *sys.argv[1:]])

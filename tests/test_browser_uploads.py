@@ -8,12 +8,13 @@ import cv2
 import hostile
 import numpy as np
 import pytest
-from browser import Site
+from browser import UPLOAD_BYTES, Site
 from page import message, tab, upload
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+ANSWERED = "Failed to load resource: the server responded with a status of"
 TRAPS = (
     (hostile.write_text, "notes.jpg is no image"),
     (hostile.write_empty, "nothing.jpg is empty"),
@@ -58,3 +59,21 @@ def test_traps_are_no_scene(visit: Callable[..., "Page"], site: Site, photos: li
         panel.get_by_role("button", name="Train", exact=True).click()
         check(page, sentence, site)
         assert not (site.root / "trap").exists()
+
+
+def test_too_much_is_said_before_it_is_sent(visit: Callable[..., "Page"], site: Site, tmp_path: Path) -> None:
+    """The server refuses more than it takes at a time, and the page itself a file that is too large."""
+    # What is refused has no progress that the page could ask for.
+    page = visit(expected=(f"{ANSWERED} 413", f"{ANSWERED} 404", "Response"))
+    panel = tab(page, "New scene")
+    before = set(site.uploads.rglob("*"))
+    for name, size, sentence in (
+        ("photos.zip", UPLOAD_BYTES + 1, "That is too much at a time; 32 MiB are the most."),
+        ("film.mp4", 2 * 2**30 + 1, "exceed the maximum allowed size"),
+    ):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+        panel.locator("input[type=file]").first.set_input_files(tmp_path / name)
+        assert sentence in message(page)
+        assert not panel.get_by_role("row", name=name).count()
+    assert set(site.uploads.rglob("*")) == before
