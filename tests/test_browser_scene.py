@@ -3,9 +3,10 @@
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ from splat.gaussians import load_ply
 from splat.scene.room import CATEGORIES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page, Route
 
 FRAMES_PER_SECOND = 2.0
 """While dragging; a quarter of what an idle machine with two cores is meant to reach, for one that is not idle."""
@@ -70,10 +71,12 @@ def shown_mask(page: "Page") -> np.ndarray:
 
 def test_a_word_finds_the_thing(page: "Page", site: Site) -> None:
     opened(page, "Advanced")
-    with drawn_again(page):
-        page.get_by_label("number input for Opacity").fill("1")
-        page.get_by_label("number input for Opacity").press("Enter")
+    opacity = page.get_by_label("number input for Opacity")
+    assert opacity.is_disabled()  # a plain picture has nothing over it
     look_for(page, "cat")
+    with drawn_again(page):
+        opacity.fill("1")
+        opacity.press("Enter")
     answer = page.locator(".viewport-answers li").inner_text()
     sure = float(re.search(r"0\.\d\d", answer)[0])
     told = Client(site.address, verbose=False).predict(0, VIEW, "cat", "", "auto", 0.4, api_name="/query")[2]
@@ -211,9 +214,12 @@ def test_a_click_says_what_is_there_and_finds_more_of_it(page: "Page", site: Sit
     y, x = (int(np.median(axis)) for axis in np.nonzero(inside))
     box = page.locator(".viewport").bounding_box()
     assert box is not None
+    opened(page, "What is there")
+    assert page.get_by_role("button", name="Find more like this").is_disabled()
     page.mouse.click(box["x"] + x / inside.shape[1] * box["width"], box["y"] + y / inside.shape[0] * box["height"])
     best = page.get_by_role("meter").first
     best.wait_for()
+    assert page.get_by_role("button", name="Find more like this").is_enabled()
     print(f"best phrase for a pixel of the coffee cup: {best.get_attribute('aria-label')}")
     assert re.search("cup|coffee|mug", str(best.get_attribute("aria-label")))
     with drawn_again(page):
@@ -249,3 +255,133 @@ def test_a_mistake_is_a_message_and_the_page_goes_on(page: "Page") -> None:
     assert "letters" in message(page)
     page.get_by_role("button", name="Remove").first.click()
     look_for(page, "rocket")
+
+
+def test_enter_on_nothing_looks_for_nothing(page: "Page") -> None:
+    page.get_by_role("combobox", name="Look for").click()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    type_in(page, "  ")
+    chips = page.get_by_role("button", name=re.compile("^Remove"))
+    page.wait_for_timeout(500)
+    assert chips.count() == 0
+    with drawn_again(page):
+        type_in(page, "cat")
+    page.locator(".viewport-answers li", has_text="cat").wait_for()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    assert page.locator(".viewport-answers li").count() == 1
+    page.get_by_role("button", name="Remove cat").wait_for()
+
+
+def test_what_has_nothing_to_show_yet_says_so(page: "Page") -> None:
+    legend = page.locator(".viewport-legend")
+    picture_after(page, lambda: page.get_by_role("radio", name="Mask").check())
+    assert legend.inner_text() == "Look for something to see its mask."
+    look_for(page, "xylophone")
+    assert not legend.is_visible()
+    answer = page.locator(".viewport-answers li")
+    assert re.search(r"xylophone\s+unsure\s+0\.\d\d\s+level: \w+, at \d+, \d+$", answer.inner_text())
+
+
+@pytest.fixture
+def troubled(chromium: "Browser", site: Site) -> Iterator["Page"]:
+    """The Scene tab with a picture in it, in a browser that may be told of errors."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.goto(site.address)
+    at_rest(page)
+    yield page
+    context.close()
+
+
+def drag(page: "Page") -> None:
+    box = page.locator(".viewport").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    for step in range(20):
+        page.mouse.move(box["x"] + 200 + 5 * step, box["y"] + 200)
+        page.wait_for_timeout(20)
+    page.mouse.up()
+
+
+LOGIN = "no longer logged in"
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ({"status": 500, "json": {"error": "The disk is on fire."}}, "The disk is on fire."),
+        ({"status": 502, "body": "<html>Bad gateway</html>"}, "The server sent no picture."),
+        ({"status": 401, "json": {"detail": "Not authenticated"}}, LOGIN),
+        ({"status": 302, "headers": {"Location": "/login"}}, LOGIN),
+        ({"status": 200, "content_type": "text/html", "body": "<form>Who are you?</form>"}, LOGIN),
+        (None, "The server does not answer."),
+    ],
+    ids=["fault", "gateway", "refused", "redirected", "login page", "no answer"],
+)
+def test_a_picture_that_does_not_come_is_asked_for_again(
+    troubled: "Page", answer: dict[str, Any] | None, sentence: str
+) -> None:
+    times: list[float] = []
+
+    def fail(route: "Route") -> None:
+        times.append(time.monotonic())
+        if answer is None:
+            route.abort()
+        else:
+            route.fulfill(**answer)
+
+    page, notice = troubled, troubled.locator(".viewport-notice")
+    before = picture(page).astype(int)
+    page.route("**/frame", fail)
+    drag(page)
+    notice.wait_for()
+    assert sentence in notice.inner_text()
+    assert "Trying again in 2 seconds" in notice.inner_text()
+    drag(page)
+    notice.filter(has_text="Trying again in 4 seconds").wait_for()
+    assert len(times) == 2
+    assert all(later - earlier > 1.9 for earlier, later in pairwise(times))
+    with drawn_again(page):
+        page.unroute("**/frame")
+        drag(page)
+    assert not notice.is_visible()
+    assert np.abs(picture(page) - before).mean() > 2  # where it was dragged while waiting
+
+
+def test_a_visit_that_is_over_stays_over(troubled: "Page") -> None:
+    asked: list[str] = []
+
+    def over(route: "Route") -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=404, json={"error": "This page was left alone; reload the page."})
+
+    page, notice = troubled, troubled.locator(".viewport-notice")
+    page.route("**/frame", over)
+    drag(page)
+    notice.filter(has_text="reload the page").wait_for()
+    drag(page)
+    page.wait_for_timeout(2500)
+    assert len(asked) == 1
+    assert "Trying again" not in notice.inner_text()
+
+
+def test_two_tabs_of_a_browser_are_two_visits(troubled: "Page", site: Site) -> None:
+    other = troubled.context.new_page()
+    other.goto(site.address)
+    at_rest(other)
+    start = picture(other).astype(int)
+    with drawn_again(troubled):
+        drag(troubled)
+    look_for(other, "cat")
+    picture_after(other, lambda: other.get_by_role("button", name="Remove cat").click())
+    picture_after(other, lambda: other.get_by_role("radio", name="Picture").check())
+    assert np.abs(picture(other) - start).mean() < 2
+    assert np.abs(picture(troubled) - start).mean() > 2
+    assert troubled.locator(".viewport-answers li").count() == 0
+    other.close()
+    with drawn_again(troubled):
+        troubled.get_by_role("button", name="Reset the view").click()
+    assert np.abs(picture(troubled) - start).mean() < 2
