@@ -128,6 +128,8 @@ class Guard:
                 return message
             came += len(message.get("body", b""))
             try:
+                if uploads and message["type"] == "http.disconnect":
+                    raise Refusal(400, "The upload was broken off; send it again.")
                 _check_size(came, most)
                 if uploads and came - looked > 16 * MIB:
                     looked = came

@@ -4,8 +4,9 @@ import asyncio
 import http.client
 import json
 import socket
+import time
 from collections import namedtuple
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -172,7 +173,12 @@ def test_a_disk_that_fills_up_meanwhile_is_seen(monkeypatch: pytest.MonkeyPatch)
     assert (reply.status_code, next(free, None)) == (507, None)
 
 
-def test_what_was_written_of_a_refused_upload_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+HEAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
+
+
+@pytest.fixture
+def small_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A page of the test's own that takes a megabyte at a time."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     with gr.Blocks(analytics_enabled=False) as page:
         gr.File()
@@ -180,18 +186,41 @@ def test_what_was_written_of_a_refused_upload_is_removed(tmp_path: Path, monkeyp
     _, address, _ = page.launch(
         prevent_thread_lock=True, quiet=True, app_kwargs={"middleware": [allowance]}, _frontend=False
     )
-    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'
-    try:
-        # Slowly enough for Gradio to write what has come before more comes.
-        reply = httpx.post(
-            f"{address}gradio_api/upload",
-            content=iter([head, *[bytes(MIB // 4)] * 8]),
-            headers={"Content-Type": "multipart/form-data; boundary=x"},
-        )
-        assert (reply.status_code, reply.text) == (413, "That is too much at a time; 1 MiB are the most.")
-    finally:
-        page.close()
-    assert [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()] == []
+    yield address.rstrip("/")
+    page.close()
+
+
+def kept(folder: Path) -> list[Path]:
+    return [path for path in (folder / "uploads").rglob("*") if path.is_file()]
+
+
+def test_what_was_written_of_a_refused_upload_is_removed(small_server: str, tmp_path: Path) -> None:
+    reply = httpx.post(
+        f"{small_server}/gradio_api/upload",
+        content=iter([HEAD, *[bytes(MIB // 4)] * 8]),
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    assert (reply.status_code, reply.text) == (413, "That is too much at a time; 1 MiB are the most.")
+    assert kept(tmp_path) == []
+
+
+def test_what_was_written_of_an_upload_that_is_broken_off_is_removed(small_server: str, tmp_path: Path) -> None:
+    connection = http.client.HTTPConnection(urlsplit(small_server).netloc, timeout=30)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader("Content-Length", str(MIB))
+    connection.endheaders()
+    connection.send(HEAD + bytes(MIB // 2))
+    until(lambda: any(path.stat().st_size for path in kept(tmp_path)))
+    connection.close()
+    until(lambda: kept(tmp_path) == [])
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_answers_are_passed_on_as_they_come() -> None:
