@@ -82,9 +82,7 @@ def test_a_fixed_level_answers(page: "Page", site: Site) -> None:
         error = np.abs(values(shown, cv2.COLORMAP_TURBO) - stretched).mean()
         place = true_mask(site.painted, PLACES[name], stretched.shape)
         found = overlap(values(shown, cv2.COLORMAP_TURBO) > 0.7, place)
-        print(
-            f"{name}: relevancy is off by {error:.3f}, IoU with the {PLACES[name]} {found:.2f}"
-        )
+        print(f"{name}: relevancy is off by {error:.3f}, IoU with the {PLACES[name]} {found:.2f}")
         assert error < 0.02
         assert found > 0.6
 
