@@ -189,7 +189,7 @@ def _shown(inspection: Inspection) -> float:
 
 
 def _threshold(inspection: Inspection, value: float | None) -> Threshold:
-    """What the slider stands for; where it shows the inspection's own threshold, exactly that one."""
+    """What the slider stands for; where it shows the inspection's own threshold or nothing, exactly that one."""
     if value is None or abs(value - _shown(inspection)) < STEP / 2:
         return inspection.threshold
     return inspection.at(min(max(float(value), 0.0), 1.0))

@@ -126,7 +126,7 @@ def full_picture(inspection: Inspection, photo: int, threshold: Threshold, kind:
     mask = values >= threshold.pixel
     verdict = "anomalous" if row.anomalous else "good"
     line = (
-        f"score {row.score:.4f}. Of its {row.width} × {row.height} pixels {100 * mask.mean():.2f} % reach the "
+        f"score {row.score:.4f}. Of its {row.width} × {row.height} pixels {100 * mask.mean():.2f}&nbsp;% reach the "
         f"threshold; the highest is at ({row.peak_x}, {row.peak_y}). {KINDS.get(kind, '')}"
     )
     line = f'<p class="anomaly"><b>{name}</b>: {verdict}, {line}</p>'

@@ -16,6 +16,7 @@ KEPT = 4 * 3600
 """Seconds after which results that nobody looks at are removed."""
 TYPES = ["image", ".zip"]
 TILES = [("Whole photos", 0), ("1024 pixels", 1024), ("512 pixels", 512), ("256 pixels", 256)]
+ROTATIONS, FALSE_ALARMS = 1, 0.01
 HINT = """### Find what is wrong with parts
 1. Drop 1 to 16 photos of parts that are good.
 2. Drop the photos to judge, as many as you like.
@@ -41,26 +42,40 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
     look = gr.State(Look())
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            good = gr.File(label="Good parts: 1 to 16 photos", file_count="multiple", file_types=TYPES, height=HEIGHT)
-            judge = gr.File(
-                label="Photos to judge, or zips of them", file_count="multiple", file_types=TYPES, height=HEIGHT
-            )
+            files: dict[str, Any] = {
+                "file_count": "multiple",
+                "file_types": TYPES,
+                "height": HEIGHT,
+                "elem_classes": "low-on-phones",
+            }
+            good = gr.File(label="Good parts: 1 to 16 photos", **files)
+            judge = gr.File(label="Photos to judge, or zips of them", **files)
             with gr.Row():
                 start = gr.Button("Find defects", variant="primary", min_width=120)
                 stop = gr.Button("Stop", interactive=False, min_width=80)
             example = gr.Button("Try an example")
             with gr.Accordion("Advanced", open=False):
                 rotations = gr.Slider(
-                    1, 16, value=1, step=1, label="Turned copies", info="Of each good photo; for parts at any angle."
+                    1,
+                    16,
+                    value=ROTATIONS,
+                    step=1,
+                    label="Turned copies",
+                    info="Of each good photo; for parts at any angle.",
                 )
                 tile = gr.Dropdown(TILES, value=0, label="Tiles", info="For small defects in large photos; slower.")
                 alarms = gr.Slider(
-                    0.001, 0.2, value=0.01, step=0.001, label="False alarms", info="Share of good parts to be flagged."
+                    0.001,
+                    0.2,
+                    value=FALSE_ALARMS,
+                    step=0.001,
+                    label="False alarms",
+                    info="Share of good parts to be flagged.",
                 )
         with gr.Column(scale=5, min_width=320):
-            hint = gr.Markdown(HINT, min_height=160)
+            hint = gr.Markdown(HINT, min_height=160, elem_classes="under-progress")
             with gr.Column(visible=False, elem_id="anomaly-results") as results:
-                summary = gr.HTML(css_template=css, apply_default_css=False)
+                summary = gr.HTML(css_template=css, apply_default_css=False, elem_classes="under-progress")
                 threshold = gr.Slider(0, 1, value=0.1, step=STEP, label="Threshold of photos and pixels")
                 reference = gr.HTML(css_template=css, apply_default_css=False)
                 with gr.Row(equal_height=False):
@@ -92,16 +107,18 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
     inputs = [good, judge, rotations, tile, alarms, kind]
     outputs = [found, look, hint, results, threshold, reference, summary, sheet, picture, line]
 
+    # Gradio has no sentence for a slider whose number field was emptied.
+    whole = f"(a, b, turned, c, alarms, d) => [a, b, turned ?? {ROTATIONS}, c, alarms ?? {FALSE_ALARMS}, d]"
+    begin: dict[str, Any] = {"js": whole, "show_progress_on": [hint, summary], **work}
+
     def stoppable(now: bool) -> Any:
         return lambda: gr.Button(interactive=now)
 
     # Not queued, so that Stop can be used before there is anything to stop, and no longer than that.
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    clicked = start.click(stoppable(True), None, stop, **quiet).then(
-        events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work
-    )
+    clicked = start.click(stoppable(True), None, stop, **quiet).then(events.inspect, inputs, outputs, **begin)
     filled = example.click(stoppable(True), None, stop, **quiet).then(events.example, None, [good, judge], **quick)
-    tried = filled.success(events.inspect, inputs, outputs, show_progress_on=[hint, summary], **work)
+    tried = filled.success(events.inspect, inputs, outputs, **begin)
     for inspected in (clicked, tried):
         inspected.success(None, None, None, js=(HERE / "anomaly_results.js").read_text(encoding="utf-8"))
         inspected.then(stoppable(False), None, stop, **quiet)
@@ -114,14 +131,17 @@ def anomaly_tab(inspector: Inspector | None = None) -> None:
     # of which a page never has two at a time and the last one sees the newest of both.
     one: dict[str, Any] = {**quick, "concurrency_id": CLICK, "concurrency_limit": 1}
     sheet.look(events.look, [found, look], look, trigger_mode="multiple", **one)
-    newest: dict[str, Any] = {"trigger_mode": "always_last", **quick}
-    looks = [look.change, threshold.input]
+    # Without Gradio's preprocessing, which refuses what the number field holds while somebody types.
+    newest: dict[str, Any] = {"trigger_mode": "always_last", "preprocess": False, **quick}
+    looks = [look.change, threshold.change]
     gr.on(looks, events.draw, [found, look, threshold], [summary, sheet], **newest)
     gr.on([*looks, kind.change], events.full, [found, look, threshold, kind], [picture, line], **newest)
 
     save = "() => document.querySelector('#anomaly-file')?.closest('a, button')?.click()"
     for button, make in ((table, events.table), (bundle, events.bundle)):
-        made = button.click(make, [found, threshold], file, concurrency_id=LOOK, api_visibility="private")
+        made = button.click(
+            make, [found, threshold], file, preprocess=False, concurrency_id=LOOK, api_visibility="private"
+        )
         made.success(None, None, None, js=save)
     assert Context.root_block is not None
     Context.root_block.unload(events.leave)

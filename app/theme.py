@@ -23,9 +23,15 @@ input:focus-visible, textarea:focus-visible, button:focus-visible {
 .confidence-set { font-family: var(--font) !important; }
 /* What went wrong is said in a message; the word "Error" would only cover what is below it. */
 [data-testid="status-tracker"]:has(> .error) { display: none !important; }
+.under-progress:has(.progress-text) > :not([data-testid="status-tracker"]) { visibility: hidden; }
 footer .divider:last-child { display: none !important; }
+footer .show-api { display: flex !important; }
 .reading { max-width: 46rem; }
 .narrow { align-self: flex-start; width: auto !important; }
+@media (width <= 640px) {
+  .low-on-phones :is(.upload-container:not(.icon-mode), .file-preview-holder) { height: 7rem !important; }
+  .low-on-phones [data-testid="upload-icon"], .under-progress .progress-text { display: none; }
+}
 .main.fillable { padding-inline: clamp(16px, 8vw - 16px, 32px) !important; }
 """
 """Where the keyboard is, is seen; and what of Gradio's looks would be in the way."""

@@ -46,6 +46,7 @@ def test_nothing_is_cut_off_faint_or_without_a_name(dark: bool, visit: Callable[
             page.wait_for_timeout(500)  # sections slide open
             where = f"{name}-{width}"
             page.screenshot(path=tmp_path / f"{where}.png", full_page=True)
+            assert page.get_by_role("button", name="Use via API").is_visible()
             complaints[where] = [*overflowing(page), *faint(page, CONTRAST), *nameless(page)]
     print(f"screenshots are in {tmp_path}")
     assert not {where: found for where, found in complaints.items() if found}
