@@ -26,7 +26,7 @@ from app.viewer import Address, build, launch
 
 NAME = "lab.example.org"
 EVIL = "https://evil.example"
-TRUSTED_UPLOAD = {"files": ("a.txt", b"hello")}
+SENT = {"files": ("a.txt", b"hello")}
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +37,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[str]:
     """The app without a scene, known as `NAME` as well, as `dictsplat view` serves it."""
-    with socket.socket() as probe, pytest.MonkeyPatch.context() as patch:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(place / "uploads"))
-        page = launch(*build(Scenes([], "cpu"), place / "out", "cpu"), Address(port, names=[NAME.upper()]))
-        yield f"http://127.0.0.1:{port}"
+        page = launch(*build(Scenes([], "cpu"), place / "out", "cpu"), Address(free_port(), names=[NAME.upper()]))
+        yield page.local_url.rstrip("/")
         page.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def post(server: str, **headers: str) -> httpx.Response:
     """A file sent by somebody with these headers."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.post(f"{server}/gradio_api/upload", files=TRUSTED_UPLOAD, headers=names)
+    return httpx.post(f"{server}/gradio_api/upload", files=SENT, headers=names)
 
 
 def test_pages_of_other_sites_change_nothing(server: str, place: Path) -> None:
@@ -192,6 +195,27 @@ def small_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 
 def kept(folder: Path) -> list[Path]:
     return [path for path in (folder / "uploads").rglob("*") if path.is_file()]
+
+
+def test_a_proxy_may_serve_it_below_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As nginx does that takes the path away and passes the name on."""
+    monkeypatch.setenv("GRADIO_ROOT_PATH", "/splat")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.File()
+    launch(page, [], Address(free_port(), "anna:secret", names=[NAME]))
+    try:
+        passed = {"Host": NAME, "X-Forwarded-Host": NAME, "X-Forwarded-Proto": "https"}
+        browser = httpx.Client(base_url=page.local_url, headers={**passed, "Origin": f"https://{NAME}"})
+        assert browser.post("login", data={"username": "anna", "password": "secret"}).status_code == 200
+        browser.headers.pop("Origin")
+        assert browser.get("config").json()["root"] == f"https://{NAME}/splat"
+        for origin, status in ((f"https://{NAME}", 200), (EVIL, 403)):
+            reply = browser.post("gradio_api/upload", files=SENT, headers={"Origin": origin})
+            assert reply.status_code == status
+        assert len(kept(tmp_path)) == 1
+    finally:
+        page.close()
 
 
 def test_what_was_written_of_a_refused_upload_is_removed(small_server: str, tmp_path: Path) -> None:
