@@ -93,6 +93,8 @@ def train(
     solver: Annotated[str | None, typer.Option(help="lift (closed form) or sgd (the paper's).")] = None,
     atoms: Annotated[int | None, typer.Option(help="Dictionary size per level. Default: 64.")] = None,
     nonzeros: Annotated[int | None, typer.Option(help="Atoms per Gaussian and level. Default: 4.")] = None,
+    coding: Annotated[str | None, typer.Option(help="nonnegative, signed or abs-topk. Default: nonnegative.")] = None,
+    dictionary: Annotated[str | None, typer.Option(help="Starts from kmeans, or online. Default: kmeans.")] = None,
     device: Device = "auto",
     scale: Annotated[
         float | None,
@@ -129,6 +131,8 @@ def train(
         "solver": solver,
         "atoms": atoms,
         "nonzeros": nonzeros,
+        "coding": coding,
+        "dictionary": dictionary,
         "scale": scale,
         "seed": seed,
         "gaussians": gaussians,

@@ -17,11 +17,11 @@ import torch
 from encoders.errors import InputError
 from encoders.files import write_json
 from splat.codes import densify
+from splat.coding import Coding, code
 from splat.dictionary import kmeans_dictionary
 from splat.features import FeatureStore
 from splat.fit_lift import LiftConfig, fit_lift
 from splat.gaussians import load_ply
-from splat.omp import omp
 from splat.region_views import RegionViews
 from splat.scene import load_cameras
 
@@ -68,13 +68,13 @@ def lifted_features(views: RegionViews, count: int) -> tuple[torch.Tensor, torch
 
 
 def gaussian_error(
-    features: torch.Tensor, mass: torch.Tensor, atoms: torch.Tensor, nonzeros: int, nonnegative: bool = True
+    features: torch.Tensor, mass: torch.Tensor, atoms: torch.Tensor, nonzeros: int, coding: Coding = "nonnegative"
 ) -> float:
     """Mean ``1 - cos(c A, f)`` over Gaussians and levels, weighted by mass."""
     total, weight = 0.0, 0.0
     for level, dictionary in enumerate(atoms):
         wanted = features[:, level]
-        codes = omp(wanted @ dictionary.T, dictionary @ dictionary.T, nonzeros, nonnegative)
+        codes = code(wanted @ dictionary.T, dictionary @ dictionary.T, nonzeros, coding)
         coded = densify(*codes, len(dictionary)) @ dictionary
         error = 1 - torch.nn.functional.cosine_similarity(coded, wanted, dim=1)
         total += float((error * mass[:, level]).sum())
@@ -115,7 +115,7 @@ def main() -> None:
             start[size][nonzeros] = gaussian_error(features, mass, atoms, nonzeros)
             better, _, losses = fit_lift(views, atoms, LiftConfig(nonzeros))
             coded[size][nonzeros] = gaussian_error(features, mass, better, nonzeros)
-            signed[size][nonzeros] = gaussian_error(features, mass, better, nonzeros, nonnegative=False)
+            signed[size][nonzeros] = gaussian_error(features, mass, better, nonzeros, "signed")
             fitted[size][nonzeros] = losses[-1]
             _tell(f"L = {size}, K = {nonzeros}: {time.perf_counter() - begun:.1f} s")
     sys.stdout.write(

@@ -22,7 +22,7 @@ for name, one in header.items():
 atoms, indices, weights = arrays["atoms"], arrays["indices"], arrays["weights"]
 print(f"{len(indices):,} Gaussians, {about['encoder']}, levels {', '.join(json.loads(about['levels']))}")
 for level, dictionary in enumerate(atoms):
-    used = np.bincount(indices[:, level][weights[:, level] > 0], minlength=len(dictionary))
+    used = np.bincount(indices[:, level][weights[:, level] != 0], minlength=len(dictionary))
     first = (weights[0, level, :, None].astype(np.float32) * dictionary[indices[0, level]]).sum(0)
     length = float(np.linalg.norm(first))
     print(f"level {level}: {(used > 0).sum()} of {len(dictionary)} atoms used, first feature of length {length:.3f}")

@@ -10,11 +10,13 @@ from encoders.base import LEVELS
 from encoders.errors import InputError
 from encoders.progress import Report, silent
 from splat.codes import MAX_ATOMS, LanguageField
+from splat.coding import CODINGS, Coding
 from splat.dictionary import kmeans_dictionary
 from splat.features import FeatureStore
 from splat.fit_lift import LiftConfig, fit_lift
 from splat.fit_sgd import SgdConfig, fit_sgd
 from splat.gaussians import Gaussians
+from splat.online_dictionary import online_dictionary
 from splat.region_views import RegionViews
 from splat.scene import Camera
 
@@ -28,7 +30,8 @@ class LanguageConfig:
         nonzeros: K, atoms per Gaussian and level, 1..16 and at most `atoms`.
         solver: "lift" (closed form, seconds) or "sgd" (LangSplatV2's optimisation).
         rounds: `lift` only: improvements of dictionary and codes, 0 or more.
-        nonnegative: `lift` only: weights >= 0 (`sgd` has them by construction).
+        coding: `lift` only: how codes are chosen, see `splat.coding` (those of `sgd` are non-negative).
+        dictionary: "kmeans", of all regions together, or "online", view by view (`splat.online_dictionary`).
         iterations: `sgd` only: steps of one view each; the paper's 10,000.
         learning_rate: `sgd` only: Adam's step size for atoms and logits.
         warm_start: `sgd` only: start from the `lift` solution instead of from k-means alone.
@@ -42,7 +45,8 @@ class LanguageConfig:
     nonzeros: int = 4
     solver: Literal["lift", "sgd"] = "lift"
     rounds: int = 2
-    nonnegative: bool = True
+    coding: Coding = "nonnegative"
+    dictionary: Literal["kmeans", "online"] = "kmeans"
     iterations: int = 10_000
     learning_rate: float = 2.5e-3
     warm_start: bool = False
@@ -59,6 +63,12 @@ class LanguageConfig:
             problem = f"--nonzeros is {self.nonzeros}; choose 1 to {min(16, self.atoms)}"
         elif self.solver not in ("lift", "sgd"):
             problem = f'--solver is "{self.solver}"; choose lift or sgd'
+        elif self.coding not in CODINGS:
+            problem = f'--coding is "{self.coding}"; choose {", ".join(CODINGS)}'
+        elif self.solver == "sgd" and self.coding != "nonnegative":
+            problem = f"--coding {self.coding} needs --solver lift; codes of sgd are non-negative"
+        elif self.dictionary not in ("kmeans", "online"):
+            problem = f'--dictionary is "{self.dictionary}"; choose kmeans or online'
         elif self.rounds < 0 or self.iterations < 1 or self.learning_rate <= 0 or self.checkpoint_every < 1:
             problem = "rounds, iterations, learning rate and checkpoint interval must be positive"
         elif self.stride is not None and self.stride < 1:
@@ -100,8 +110,12 @@ def fit_language(
     if len(gaussians) == 0:
         raise InputError("The scene has no Gaussians; run the rgb stage again.")
     views = RegionViews(gaussians, cameras, store, config.stride)
-    atoms = kmeans_dictionary(views, len(LEVELS), config.atoms, config.seed, report)
-    lift_config = LiftConfig(config.nonzeros, config.nonnegative or config.solver == "sgd", config.rounds)
+    if config.dictionary == "online":
+        learnt = (config.atoms, config.nonzeros, config.coding, config.seed)
+        atoms = online_dictionary(views, len(LEVELS), *learnt, report=report)
+    else:
+        atoms = kmeans_dictionary(views, len(LEVELS), config.atoms, config.seed, report)
+    lift_config = LiftConfig(config.nonzeros, config.coding, config.rounds)
     if config.solver == "lift":
         atoms, codes, losses = fit_lift(views, atoms, lift_config, report)
     else:

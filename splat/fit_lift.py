@@ -12,8 +12,8 @@ from scipy.spatial import cKDTree
 
 from encoders.progress import Report, silent
 from splat.codes import Codes, densify
+from splat.coding import Coding, code
 from splat.dictionary import DictionaryUpdate
-from splat.omp import omp
 from splat.region_views import RegionView, RegionViews, pixel_cosines
 
 _SEEN = 1e-4
@@ -26,13 +26,13 @@ class LiftConfig:
 
     Attributes:
         nonzeros: K, atoms per Gaussian and level.
-        nonnegative: codes without negative weights.
+        coding: how codes are chosen, see `splat.coding`.
         rounds: how often dictionary and codes are improved after the first coding.
         step: step of the code correction, in (0, 2); above 1 over-relaxes.
     """
 
     nonzeros: int = 4
-    nonnegative: bool = True
+    coding: Coding = "nonnegative"
     rounds: int = 2
     step: float = 1.0
 
@@ -157,10 +157,9 @@ def _correlations(codes: Codes, atoms: torch.Tensor) -> torch.Tensor:
 
 
 def _code(correlations: torch.Tensor, atoms: torch.Tensor, config: LiftConfig) -> Codes:
-    """Matching pursuit of every Gaussian at every level. [N, levels, L] -> codes"""
+    """Codes of all Gaussians from their correlations [N, levels, L]."""
     coded = [
-        omp(correlations[:, level], rows @ rows.T, config.nonzeros, config.nonnegative)
-        for level, rows in enumerate(atoms)
+        code(correlations[:, level], rows @ rows.T, config.nonzeros, config.coding) for level, rows in enumerate(atoms)
     ]
     return Codes(torch.stack([c[0] for c in coded], 1), torch.stack([c[1] for c in coded], 1))
 

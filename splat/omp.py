@@ -110,11 +110,11 @@ def _solve(
     target = b.gather(1, indices)
     little = gram[indices[:, :, None], indices[:, None, :]]
     if not nonnegative:
-        return _least_squares(little, target, used), used
+        return least_squares(little, target, used), used
     weights, used = old.clone(), used.clone()
     todo = torch.arange(len(b), device=b.device)
     for _ in range(used.shape[1] + 1):
-        fit = _least_squares(little[todo], target[todo], used[todo])
+        fit = least_squares(little[todo], target[todo], used[todo])
         bad = used[todo] & (fit <= 0)
         good = ~bad.any(1)
         weights[todo[good]] = fit[good]
@@ -131,8 +131,13 @@ def _solve(
     return weights, used
 
 
-def _least_squares(little: torch.Tensor, target: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
-    """Solve the K x K systems restricted to used slots. [n, K, K], [n, K], [n, K] -> [n, K]"""
+def least_squares(little: torch.Tensor, target: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    """Weights of the used slots that fit best, 0 elsewhere.
+
+    Args:
+        little: inner products of a row's atoms [n, K, K]. target: their inner products with its vector [n, K].
+        used: bool [n, K].
+    """
     eye = torch.eye(used.shape[1], dtype=little.dtype, device=little.device)
     both = used[:, :, None] & used[:, None, :]
     diagonal = eye * torch.where(used, _RIDGE, 1.0)[:, :, None]

@@ -37,7 +37,11 @@ Scorer = Callable[[Run, Scene, str, Report], dict[str, Any]]
 """Scores a run with a ``--device`` and writes `metrics.json`; `splat.score.score_run`, or something around it."""
 
 
-_EARLIER = {"strategy": "default"}
+_EARLIER = {
+    "rgb": {"strategy": "default"},
+    "features": {},
+    "language": {"coding": "nonnegative", "dictionary": "kmeans"},
+}
 """Inputs of stages that older runs do not record, and what they were."""
 
 
@@ -81,7 +85,12 @@ class _Training:
             self._rgb_config()  # which may be impossible on this device: say so before the scene is read
         self.scale = config.scale or self._recorded_scale() or automatic_scale(config.scene)
         self.language = LanguageConfig(
-            atoms=config.atoms, nonzeros=config.nonzeros, solver=config.solver, seed=config.seed
+            atoms=config.atoms,
+            nonzeros=config.nonzeros,
+            solver=config.solver,
+            coding=config.coding,
+            dictionary=config.dictionary,
+            seed=config.seed,
         )
         self.scene = self._load_scene(with_points="rgb" in config.stages and not self._has_gaussians())
         self._refuse_views_too_small_to_score()
@@ -150,7 +159,7 @@ class _Training:
             if name == "features" and stage.status == "running" and FeatureStore(self.run.features_path).empty:
                 continue  # started with an encoder that never got to a view
             wanted = self.inputs[name]
-            had = _EARLIER | stage.inputs
+            had = _EARLIER[name] | stage.inputs
             changed = [key for key in wanted if had.get(key) != wanted[key]]
             if changed:
                 was = ", ".join(f"--{key} {had.get(key)}" for key in changed)
@@ -230,13 +239,15 @@ class _Training:
             "gaussians": file_digest(run.gaussians_path),
             **{key: value for key, value in self.run.finished("features").inputs.items() if key != "scale"},
             **{key: getattr(self.language, key) for key in ("solver", "atoms", "nonzeros", "seed")},
+            **{key: getattr(self.language, key) for key in _EARLIER["language"]},
         }
-        if run.is_done("language", inputs) and run.language_path.is_file():
+        stage = run.stage("language")
+        same = stage is not None and _EARLIER["language"] | stage.inputs == inputs
+        if same and stage is not None and stage.status == "done" and run.language_path.is_file():
             self.reports("language")(1, 1, "done before")
             return
         checkpoints = run.checkpoints_path / "language"
-        stage = run.stage("language")
-        if stage is None or stage.inputs != inputs:
+        if not same:
             shutil.rmtree(checkpoints, ignore_errors=True)
         with RunningStage(self.run, "language", inputs, self.reports("language")) as step:
             field, stats = fit_language(

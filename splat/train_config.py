@@ -9,6 +9,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from encoders.errors import InputError
+from splat.coding import Coding
 from splat.run import STAGES
 
 PRESETS = ("fast", "default", "paper")
@@ -29,6 +30,7 @@ class TrainConfig:
         encoder, regions: names for `encoders.create` and `encoders.create_regions`.
         solver: "lift" (closed form) or "sgd" (the paper's).
         atoms, nonzeros: dictionary size per level, and how many of its atoms a Gaussian uses.
+        coding, dictionary: how codes are chosen and what dictionaries start from, see `splat.fit_language`.
         device: "auto", "cpu", "cuda" or "cuda:N", see `splat.device` for splatting and `pick_device` for encoders.
         gaussians: a 3DGS PLY trained elsewhere, in this scene's coordinates; replaces the rgb stage.
         features: a folder of LangSplat's features of these photos (`splat.interchange.langsplat_features`), of
@@ -45,6 +47,8 @@ class TrainConfig:
     solver: Literal["lift", "sgd"] = "lift"
     atoms: int = 64
     nonzeros: int = 4
+    coding: Coding = "nonnegative"
+    dictionary: Literal["kmeans", "online"] = "kmeans"
     device: str = "auto"
     seed: int = 0
     gaussians: Path | None = None

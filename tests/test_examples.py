@@ -65,7 +65,7 @@ def test_read_language_field(
     lengths = field.decode(slice(1)).norm(dim=2)[0]
     assert len(levels) == field.levels == 3
     for level, line in enumerate(levels):
-        used = set(field.indices[:, level][field.weights[:, level] > 0].tolist())
+        used = set(field.indices[:, level][field.weights[:, level] != 0].tolist())
         numbers = [float(number) for number in re.findall(r"[\d.]+", line)]
         assert numbers[:3] == [level, len(used), field.atoms.shape[1]]
         assert numbers[3] == pytest.approx(float(lengths[level]), abs=2e-3)
