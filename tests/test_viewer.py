@@ -1,7 +1,6 @@
 """The app over HTTP, as a program or a browser uses it, against the same question asked directly."""
 
 import io
-import json
 import os
 import socket
 import subprocess
@@ -9,9 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import driver
 import gradio as gr
@@ -19,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from gradio_client import Client
+from http_page import Page
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -75,42 +73,6 @@ def client(server: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
 def scenes(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> Scenes:
     driver.install(monkeypatch.setattr)
     return Scenes([tiny_run], "cpu")
-
-
-@dataclass
-class Page:
-    """A page as a browser has it: its events by what they are wired to, and what comes back from them."""
-
-    server: str
-    session: str
-    config: dict[str, Any]
-
-    @classmethod
-    def open(cls, server: str, session: str) -> "Page":
-        return cls(server, session, httpx.get(f"{server}/config").raise_for_status().json())
-
-    def load(self) -> list[list[Any]]:
-        """Results of everything that happens when the page is opened."""
-        loads = [one for one in self.config["dependencies"] if any(event == "load" for _, event in one["targets"])]
-        return [self.run(one["id"], []) for one in loads]
-
-    def run(self, event: int, data: list[Any]) -> list[Any]:
-        body = {"data": data, "fn_index": event, "session_hash": self.session, "event_data": None, "trigger_id": None}
-        httpx.post(f"{self.server}/gradio_api/queue/join", json=body).raise_for_status()
-        address = f"{self.server}/gradio_api/queue/data"
-        with httpx.stream("GET", address, params={"session_hash": self.session}, timeout=60) as stream:
-            for line in stream.iter_lines():
-                message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                if message.get("msg") == "process_completed":
-                    assert message["success"], message
-                    return message["output"]["data"]
-        raise AssertionError("no answer")
-
-    def token(self) -> str:
-        """Of the viewport, which is the value that has one."""
-        values = [value for result in self.load() for value in result]
-        (token,) = [value["token"] for value in values if isinstance(value, dict) and "token" in value]
-        return token
 
 
 def test_an_answer_is_the_one_of_the_library(client: Client, scenes: Scenes) -> None:
