@@ -10,7 +10,10 @@ import driver
 import pytest
 
 from app import scenes as scenes_module
+from app.frames import Painter
+from app.scene_events import SceneEvents
 from app.scenes import KEPT, Scenes
+from app.visits import Visits
 from encoders.errors import InputError
 from splat.outline import Outline
 from splat.trained import Trained
@@ -115,6 +118,21 @@ def test_what_somebody_looks_at_stays_the_same_scene(folders: list[Path], loads:
     scenes.add(folders[1])
     assert scenes.get(1) is not held, "it may have been trained anew"
     assert len(scenes) == len(folders)
+
+
+def test_a_visitor_stays_in_a_scene_that_others_let_go_of(folders: list[Path], loads: Counter[str]) -> None:
+    scenes = Scenes(folders, "cpu")
+    visits = Visits(scenes)
+    events = SceneEvents(scenes, visits, Painter())
+    here, there = (visits.begin(name).token for name in ("here", "there"))
+    events.enter(here, 1)
+    for position in range(2, len(folders)):
+        events.enter(there, position)
+    gc.collect()
+    assert events.is_in(here, 1)
+    assert events.is_in(there, len(folders) - 1)
+    scenes.add(folders[1])
+    assert not events.is_in(here, 1), "what is shown there is out of date"
 
 
 def test_many_visitors_load_a_scene_once(folders: list[Path], loads: Counter[str]) -> None:
