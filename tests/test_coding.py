@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import driver
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.decomposition._dict_learning import _update_dict
 
+from benchmarks import coding_ablation as ablation
 from encoders.errors import InputError
 from splat.codes import LanguageField, densify
 from splat.coding import CODINGS, abs_topk, code
@@ -215,3 +217,36 @@ def test_a_scene_is_coded_in_every_way(
         assert bool((field.weights < 0).any()) == (options[1] != "nonnegative")
         scores[options] = json.loads((run / "metrics.json").read_text())["miou"]
     assert min(scores.values()) > json.loads((tiny_run / "metrics.json").read_text())["miou"] - 0.1
+
+
+def test_the_ablation_measures_every_way(
+    tiny_scene: Path,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    driver.install(monkeypatch.setattr)
+    monkeypatch.setattr(ablation, "PHRASE", "red")
+    options = [
+        "--scene",
+        str(tiny_scene),
+        "--json",
+        str(tmp_path / "rows.json"),
+        "--markdown",
+        str(tmp_path / "rows.md"),
+    ]
+    assert ablation.main([str(tiny_run), *options, "--sgd", "3"]) == 0
+    assert (tmp_path / "rows.md").read_text() == capsys.readouterr().out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    ways = [(row["coding"], row["dictionary"], row["solver"]) for row in rows]
+    lifted = [(coding, start, "lift") for coding in CODINGS for start in ("kmeans", "online")]
+    assert ways == [*lifted, ("nonnegative", "kmeans", "sgd")]
+    ours, metrics = rows[0], json.loads((tiny_run / "metrics.json").read_text())
+    assert ours["miou"] == pytest.approx(metrics["miou"], abs=1e-6)
+    assert ours["located"] == pytest.approx(metrics["localization_accuracy"], abs=1e-6)
+    assert ours["bytes"] == (tiny_run / "language.safetensors").stat().st_size
+    record = json.loads((tiny_run / "run.json").read_text())
+    assert ours["error"] == pytest.approx(record["stages"]["language"]["stats"]["loss"])
+    assert ours["query"] == 1
+    assert all(row["query"] > 0 and 0 < row["error"] < 1 for row in rows)

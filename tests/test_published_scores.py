@@ -1,21 +1,13 @@
 """The tables beside published figures: their means, what is measured, and blanks for what is not there."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import driver
 import pytest
 
-HERE = Path(__file__).parents[1]
-_spec = importlib.util.spec_from_file_location("published_scores", HERE / "benchmarks" / "published_scores.py")
-assert _spec is not None
-assert _spec.loader is not None
-published_scores = importlib.util.module_from_spec(_spec)
-sys.modules["published_scores"] = published_scores
-_spec.loader.exec_module(published_scores)
+from benchmarks import published_scores
 
 
 def cells(text: str, name: str) -> list[str]:

@@ -1,0 +1,169 @@
+"""Which codes and dictionaries are best: error, answers, size and time of each, on a run with labels.
+
+    python benchmarks/coding_ablation.py RUN [--scene SCENE] [--views 0] [--markdown FILE] [--json FILE]
+
+RUN is a run folder with its rgb and features stages done, such as that of `dictsplat demo`; SCENE is where its photos
+and labels are, if they moved. Fits the language field again in every way, as `dictsplat train` does, and prints:
+
+- error: mean 1 - cos between splatted features and the regions' embeddings, over the training views' pixels and levels;
+- mIoU and located: answers to the labelled queries of held-out views;
+- size: of language.safetensors;
+- query: median time of one phrase in a view, of all ways in turn, as a multiple of the first way's.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import encoders
+from app.bench_clock import Lap, Work, interleaved, median_frame
+from app.exits import guarded
+from encoders.errors import InputError
+from encoders.files import atomic_path, write_json
+from splat.codes import LanguageField
+from splat.coding import CODINGS, Coding
+from splat.evaluate import evaluate_language
+from splat.features import FeatureStore
+from splat.fit_language import LanguageConfig, fit_language
+from splat.gaussians import load_ply
+from splat.query import query_view
+from splat.run import Run
+from splat.scene import load_cameras
+from splat.train_config import TrainConfig
+
+DICTIONARIES: tuple[Literal["kmeans", "online"], ...] = ("kmeans", "online")
+PHRASE = "cat"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one way is worth.
+
+    Attributes:
+        coding, dictionary: the way. solver: "lift" or "sgd".
+        error: 0..2. miou, located: 0..1. bytes: of the file. query: multiple of the first row's time.
+        seconds: of the fit.
+    """
+
+    coding: Coding
+    dictionary: str
+    solver: str
+    error: float
+    miou: float
+    located: float
+    bytes: int
+    seconds: float
+    query: float = 1.0
+
+
+def ways(sgd_iterations: int) -> list[LanguageConfig]:
+    """Every coding with every dictionary; the paper's solver last, if it is given steps."""
+    found = [LanguageConfig(coding=coding, dictionary=start) for coding in CODINGS for start in DICTIONARIES]
+    return found + ([LanguageConfig(solver="sgd", iterations=sgd_iterations)] if sgd_iterations else [])
+
+
+def measure(run: Run, scene: Path, views: int, configs: Sequence[LanguageConfig], rounds: int = 5) -> list[Row]:
+    """Fit and score in every way.
+
+    Args:
+        scene: with labels. views: training views to fit to; 0 for all. rounds: of the timing.
+
+    Raises:
+        InputError: the run has no features, or the scene no labels.
+    """
+    run.require("rgb", "features")
+    gaussians, store = load_ply(run.gaussians_path), FeatureStore(run.features_path)
+    cameras, held_out = load_cameras(run.cameras_path)
+    train = [camera for camera in cameras if camera.name not in set(held_out) and store.has(camera.name)]
+    train = train[:: max(1, -(-len(train) // views))] if views else train
+    tests = [camera for camera in cameras if camera.name in set(held_out)]
+    if not (scene / "labels").is_dir():
+        raise InputError(f"{scene} has no labels; say with --scene where the photos and labels are.")
+    encoder = encoders.create(store.encoder)
+    rows, fields = [], []
+    for config in configs:
+        say(f"{config.solver}, {config.coding}, {config.dictionary}")
+        field, stats = fit_language(gaussians, train, store, config)
+        scores = evaluate_language(gaussians, field, tests, scene / "labels", encoder)
+        row = Row(
+            config.coding, config.dictionary, config.solver, float(stats["loss"]), scores["miou"],
+            scores["localization_accuracy"], size(field), float(stats["seconds"]),
+        )  # fmt: skip
+        rows.append(row)
+        fields.append(field)
+
+    def asking(field: LanguageField) -> Work:
+        def work(lap: Lap) -> None:
+            query_view(gaussians, field, tests[0], [PHRASE], encoder)
+            lap("query")
+
+        return work
+
+    frames = interleaved({str(number): asking(field) for number, field in enumerate(fields)}, rounds)
+    times = [median_frame(stages)["query"] for stages in frames.values()]
+    return [replace(row, query=time / times[0]) for row, time in zip(rows, times, strict=True)]
+
+
+def size(field: LanguageField) -> int:
+    """Bytes of its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        field.save(Path(folder) / "language.safetensors")
+        return (Path(folder) / "language.safetensors").stat().st_size
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table, the best of each column in bold."""
+    lowest, most = min(row.error for row in rows), max(row.miou for row in rows)
+    lines = [
+        "| codes | dictionary | solver | error | mIoU | located | size | query | fit |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        error, miou = f"{row.error:.4f}", f"{row.miou:.3f}"
+        cells = [
+            row.coding, row.dictionary, row.solver, f"**{error}**" if row.error == lowest else error,
+            f"**{miou}**" if row.miou == most else miou, f"{row.located:.0%}", f"{row.bytes / 2**20:.2f} MiB",
+            f"{row.query:.2f} ×", f"{row.seconds:.0f} s",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def say(text: str) -> None:
+    """Progress, which does not belong to the table."""
+    sys.stderr.write(text + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--scene", type=Path, help="where the photos and labels are now")
+    parser.add_argument("--views", type=int, default=0, help="training views to fit to (default: all)")
+    parser.add_argument("--sgd", type=int, default=0, metavar="STEPS", help="also the paper's solver (default: not)")
+    parser.add_argument("--markdown", type=Path, help="also write the table here")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    given = parser.parse_args(arguments)
+
+    def work() -> None:
+        run = Run.open(given.run)
+        assert run.record is not None
+        scene = given.scene or TrainConfig.from_json(run.record.config, run.record_path).scene
+        rows = measure(run, scene, given.views, ways(given.sgd))
+        text = markdown(rows)
+        sys.stdout.write(text)
+        if given.markdown:
+            with atomic_path(given.markdown) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        if given.json:
+            write_json(given.json, [vars(row) for row in rows])
+
+    return guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
