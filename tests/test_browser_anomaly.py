@@ -161,7 +161,7 @@ def test_broken_photos_among_twenty_are_lines_and_the_others_are_judged(panel: "
 
 # Both are handled on the server at the same time; each is made of what was clicked and of the slider.
 _BOTH_AT_ONCE = """([card, value]) => {
-  const field = document.querySelector("#anomaly-results input[type=number]");
+  const field = document.querySelector('[aria-label^="number input for Threshold"]');
   field.value = value;
   field.dispatchEvent(new Event("input", { bubbles: true }));
   document.querySelectorAll("button.card")[card].click();
