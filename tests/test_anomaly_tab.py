@@ -223,6 +223,16 @@ def test_the_sheet_is_sorted_filtered_and_cut_into_pages(
     assert good_html(found).count("<img") == 3
 
 
+def test_many_photos_send_one_page_and_draw_no_more(detector: ColourDistance, uploads: Uploads, tmp_path: Path) -> None:
+    many = [save(tmp_path / "many" / f"{number}.png", texture(number)) for number in range(50)]
+    found = inspect(tmp_path / "tab", uploads[0], many)
+    for page in (0, 0, 4):
+        sheet = sheet_html(found, Look(page=page), found.threshold)
+        assert sheet.count("<img") == (2 if page else anomaly_gallery.PAGE)
+    assert len(list((found.folder / "previews").iterdir())) == anomaly_gallery.PAGE + 2
+    assert summary_html(found, found.threshold).count("<rect") <= 50
+
+
 def test_names_are_never_markup(detector: ColourDistance, uploads: Uploads, tmp_path: Path) -> None:
     evil = '<img src=x onerror="alert(1)">${alert(2)}{{3}}.png'
     good, judge = uploads
