@@ -43,8 +43,14 @@ class Page:
         return token
 
     def change(self, label: str, data: list[Any]) -> list[Any]:
-        """What the change of a control leads to; ``data`` has its event's inputs, None where the server keeps them."""
+        """What the change of a control leads to, of its events the one with as many inputs as ``data`` has.
+
+        An input that the server keeps for the page is None.
+        """
         (control,) = [one["id"] for one in self.config["components"] if one["props"].get("label") == label]
-        events = [one["id"] for one in self.config["dependencies"] if [control, "change"] in one["targets"]]
-        (event,) = events
+        (event,) = [
+            one["id"]
+            for one in self.config["dependencies"]
+            if [control, "change"] in one["targets"] and len(one["inputs"]) == len(data)
+        ]
         return self.run(event, data)
