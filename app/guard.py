@@ -62,6 +62,7 @@ class Guard:
     Args:
         app: what is guarded.
         names: of hosts by which visitors may ask, besides `OWN_NAMES`; looked at anew for each request.
+        allowance: how much they may send.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str] = (), allowance: Allowance = Allowance()) -> None:

@@ -74,11 +74,12 @@ def new_scene_tab(scenes: Scenes, root: Path, device: str = "auto") -> TrainingJ
                 cancel = gr.Button("Stop", visible=False, size="md", min_width=90)
                 resume = gr.Button("Resume", visible=False, size="md", min_width=90)
                 show = gr.Button("Show in the Scene tab", visible=False, variant="primary", size="md", min_width=90)
-                remove = gr.Button("Remove", visible=False, variant="stop", size="md", min_width=90)
-            with gr.Row(visible=False) as sure:
+                remove = gr.Button("Remove", visible=False, size="md", min_width=90)
+            with gr.Column(visible=False) as sure:
                 question = gr.Markdown()
-                for_good = gr.Button("Remove for good", variant="stop", size="md", min_width=90)
-                keep = gr.Button("Keep", size="md", min_width=90)
+                with gr.Row():
+                    for_good = gr.Button("Remove for good", variant="stop", size="md", min_width=140)
+                    keep = gr.Button("Keep", size="md", min_width=90)
             preview = gr.HTML(css_template=STYLE, label="Preview", padding=False, container=True, visible=False)
             with gr.Row():
                 loss = gr.LinePlot(x="step", y="loss", label="Loss", height=200, min_width=260, visible=False)
@@ -186,7 +187,7 @@ class Look:
             self._button("resume", idle),
             self._button("show", job is not None and job.state == "finished"),
             self._button("remove", idle),
-            self._if_new("sure", asks, lambda: gr.Row(visible=asks)),
+            self._if_new("sure", asks, lambda: gr.Column(visible=asks)),
             self._if_new("question", question, lambda: question),
             self._if_new("details", bool(said), lambda: gr.Accordion(visible=bool(said))),
             self._if_new("timer", wait, lambda: gr.Timer(wait)),
