@@ -1,12 +1,12 @@
 """Which codes and dictionaries are best: error, answers, size and time of each, on a run with labels.
 
-    python benchmarks/coding_ablation.py RUN [--scene SCENE] [--views 0] [--markdown FILE] [--json FILE]
+    python benchmarks/coding_ablation.py RUN [--scene SCENE] [--seeds 3] [--views 0] [--markdown FILE] [--json FILE]
 
 RUN is a run folder with its rgb and features stages done, such as that of `dictsplat demo`; SCENE is where its photos
 and labels are, if they moved. Fits the language field again in every way, as `dictsplat train` does, and prints:
 
 - error: mean 1 - cos between splatted features and the regions' embeddings, over the training views' pixels and levels;
-- mIoU and located: answers to the labelled queries of held-out views;
+- mIoU and located: answers to the labelled queries of held-out views; mean over the seeds, and the lowest and highest;
 - size: of language.safetensors;
 - query: median time of one phrase in a view, of all ways in turn, as a multiple of the first way's.
 """
@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 import encoders
 from app.bench_clock import Lap, Work, interleaved, median_frame
@@ -45,19 +47,24 @@ class Row:
 
     Attributes:
         coding, dictionary: the way. solver: "lift" or "sgd".
-        error: 0..2. miou, located: 0..1. bytes: of the file. query: multiple of the first row's time.
-        seconds: of the fit.
+        error: 0..2, mean over the seeds. mious: 0..1, of each seed. located: 0..1, mean.
+        bytes: of the file. seconds: of a fit. query: multiple of the first row's time.
     """
 
     coding: Coding
     dictionary: str
     solver: str
     error: float
-    miou: float
+    mious: tuple[float, ...]
     located: float
     bytes: int
     seconds: float
     query: float = 1.0
+
+    @property
+    def miou(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.mious))
 
 
 def ways(sgd_iterations: int) -> list[LanguageConfig]:
@@ -66,11 +73,14 @@ def ways(sgd_iterations: int) -> list[LanguageConfig]:
     return found + ([LanguageConfig(solver="sgd", iterations=sgd_iterations)] if sgd_iterations else [])
 
 
-def measure(run: Run, scene: Path, views: int, configs: Sequence[LanguageConfig], rounds: int = 5) -> list[Row]:
+def measure(
+    run: Run, scene: Path, views: int, configs: Sequence[LanguageConfig], seeds: int, rounds: int = 5
+) -> list[Row]:
     """Fit and score in every way.
 
     Args:
-        scene: with labels. views: training views to fit to; 0 for all. rounds: of the timing.
+        scene: with labels. views: training views to fit to; 0 for all.
+        seeds: how often each way is fitted. rounds: of the timing.
 
     Raises:
         InputError: the run has no features, or the scene no labels.
@@ -86,14 +96,15 @@ def measure(run: Run, scene: Path, views: int, configs: Sequence[LanguageConfig]
     encoder = encoders.create(store.encoder)
     rows, fields = [], []
     for config in configs:
-        say(f"{config.solver}, {config.coding}, {config.dictionary}")
-        field, stats = fit_language(gaussians, train, store, config)
-        scores = evaluate_language(gaussians, field, tests, scene / "labels", encoder)
-        row = Row(
-            config.coding, config.dictionary, config.solver, float(stats["loss"]), scores["miou"],
-            scores["localization_accuracy"], size(field), float(stats["seconds"]),
-        )  # fmt: skip
-        rows.append(row)
+        found = []
+        for seed in range(seeds):
+            say(f"{config.solver}, {config.coding}, {config.dictionary}, seed {seed}")
+            field, stats = fit_language(gaussians, train, store, replace(config, seed=seed))
+            scores = evaluate_language(gaussians, field, tests, scene / "labels", encoder)
+            found.append((stats["loss"], scores["miou"], scores["localization_accuracy"], stats["seconds"]))
+        errors, mious, located, seconds = (tuple(map(float, column)) for column in zip(*found, strict=True))
+        way = (config.coding, config.dictionary, config.solver)
+        rows.append(Row(*way, _mean(errors), mious, _mean(located), size(field), _mean(seconds)))
         fields.append(field)
 
     def asking(field: LanguageField) -> Work:
@@ -106,6 +117,10 @@ def measure(run: Run, scene: Path, views: int, configs: Sequence[LanguageConfig]
     frames = interleaved({str(number): asking(field) for number, field in enumerate(fields)}, rounds)
     times = [median_frame(stages)["query"] for stages in frames.values()]
     return [replace(row, query=time / times[0]) for row, time in zip(rows, times, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
 
 
 def size(field: LanguageField) -> int:
@@ -124,10 +139,12 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         error, miou = f"{row.error:.4f}", f"{row.miou:.3f}"
+        spread = f" ({min(row.mious):.3f} to {max(row.mious):.3f})" if len(row.mious) > 1 else ""
+        error = f"**{error}**" if row.error == lowest else error
+        miou = f"**{miou}**" if row.miou == most else miou
         cells = [
-            row.coding, row.dictionary, row.solver, f"**{error}**" if row.error == lowest else error,
-            f"**{miou}**" if row.miou == most else miou, f"{row.located:.0%}", f"{row.bytes / 2**20:.2f} MiB",
-            f"{row.query:.2f} ×", f"{row.seconds:.0f} s",
+            row.coding, row.dictionary, row.solver, error, miou + spread, f"{row.located:.0%}",
+            f"{row.bytes / 2**20:.2f} MiB", f"{row.query:.2f} ×", f"{row.seconds:.0f} s",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -143,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--scene", type=Path, help="where the photos and labels are now")
+    parser.add_argument("--seeds", type=int, default=1, help="how often each way is fitted (default 1)")
     parser.add_argument("--views", type=int, default=0, help="training views to fit to (default: all)")
     parser.add_argument("--sgd", type=int, default=0, metavar="STEPS", help="also the paper's solver (default: not)")
     parser.add_argument("--markdown", type=Path, help="also write the table here")
@@ -153,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = Run.open(given.run)
         assert run.record is not None
         scene = given.scene or TrainConfig.from_json(run.record.config, run.record_path).scene
-        rows = measure(run, scene, given.views, ways(given.sgd))
+        rows = measure(run, scene, given.views, ways(given.sgd), max(1, given.seeds))
         text = markdown(rows)
         sys.stdout.write(text)
         if given.markdown:
