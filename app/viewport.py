@@ -3,7 +3,8 @@
 Its script (`viewport.js`) sends gestures to the frame route (`app.frame_route`) and shows what comes back. While the
 camera moves, frames are small: 480 pixels wide, or less where that takes longer than an eighth of a second; what is
 looked for is splatted even smaller (`app.frames.QUICK`). One request is under way at a time and carries all that
-happened since the last. Once the camera rests, the full picture is drawn.
+happened since the last. Once the camera rests, the full picture is drawn. A frame that does not come is asked for again
+after a while, seldom if it goes on; only a visit that is over ends the page.
 """
 
 from importlib.resources import files
