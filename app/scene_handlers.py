@@ -58,7 +58,7 @@ class SceneHandlers:
         return (
             drawn(visit),
             cameras(visit),
-            gr.Dropdown([], value=[]),
+            gr.Dropdown([], value=[], multiselect=True),
             "picture",
             gr.Label(visible=False),
             gr.Button(interactive=False),
@@ -92,7 +92,7 @@ class SceneHandlers:
     def find_more(self, token: str, wanted: Sequence[str]) -> Any:
         """Look for what was clicked as well."""
         names = self._events.more(token, wanted)
-        return gr.Dropdown(names, value=names)
+        return gr.Dropdown(names, value=names, multiselect=True)
 
     def select(self, token: str, rivals: str, way: str, color: str) -> Any:
         """Select in space, and show it."""
