@@ -9,6 +9,7 @@ from gradio.context import Context
 from app.anomaly_events import STEP, Events
 from app.anomaly_gallery import KINDS, Look
 from app.anomaly_job import Inspector
+from app.anomaly_photos import JUDGE_LIMITS
 from app.anomaly_sessions import Sessions
 
 HERE = Path(__file__).parent
@@ -17,9 +18,9 @@ KEPT = 4 * 3600
 TYPES = ["image", ".zip"]
 TILES = [("Whole photos", 0), ("1024 pixels", 1024), ("512 pixels", 512), ("256 pixels", 256)]
 ROTATIONS, FALSE_ALARMS = 1, 0.01
-HINT = """### Find what is wrong with parts
+HINT = f"""### Find what is wrong with parts
 1. Drop 1 to 16 photos of parts that are good.
-2. Drop the photos to judge, as many as you like.
+2. Drop the photos to judge, up to {JUDGE_LIMITS.files} at a time.
 3. Press **Find defects**. The most unusual photos come first, with heat where something is wrong.
 
 No photos at hand? Press **Try an example**."""

@@ -50,9 +50,9 @@ class SceneHandlers:
         visit = self._events.enter(token, 0)
         return drawn(visit), gr.Dropdown(names, value=0), cameras(visit)
 
-    def enter(self, token: str, position: int) -> Any:
-        """Go to another scene, and forget what belongs to the last one."""
-        if self._events.is_in(token, position):
+    def enter(self, token: str, position: int | None) -> Any:
+        """Go to another scene, if there is one, and forget what belongs to the last one."""
+        if position is None or self._events.is_in(token, position):
             return (gr.skip(),) * 10
         visit = self._events.enter(token, position)
         return (

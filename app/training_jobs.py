@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import RLock, Thread
 
-from app.exits import explain
+from app import told
 from app.training_folder import NAME, Job, Record, TrainingFolder
 from app.training_process import judge, launch, stop
 from app.training_uploads import check_kinds, receive, suggested_name
@@ -272,7 +272,7 @@ class TrainingJobs:
             try:
                 self._show(folder.path)
             except Exception as error:  # whatever it is, the queue must go on
-                outcome, sentence = "failed", folder.private(explain(error) or f"It cannot be shown: {error}.")
+                outcome, sentence = "failed", folder.private(told.sentence(error) or f"It cannot be shown: {error}.")
         with self._guard:
             try:
                 if outcome != "stopped" or not self._closed:

@@ -453,6 +453,15 @@ def test_what_is_shown_is_the_newest_selection(
     assert shown.way == WITHOUT
 
 
+def test_a_page_without_scenes_says_nothing(scratch: Scratch) -> None:
+    """Its menu of scenes has a "change" as well, to nothing."""
+    scenes = Scenes([], "cpu")
+    events = SceneEvents(scenes, Visits(scenes), Painter())
+    token, handlers = events.visits.begin("somebody").token, SceneHandlers(events, scratch)
+    assert all(given == gr.skip() for given in handlers.enter(token, None))
+    assert handlers.jump(token, None) == gr.skip()
+
+
 def test_a_new_scene_begins_with_nothing_of_the_last(two_scenes: SceneEvents, scratch: Scratch) -> None:
     events, handlers = two_scenes, SceneHandlers(two_scenes, scratch)
     token = events.visits.begin("page").token
