@@ -181,7 +181,10 @@ def fit(
     state = TrainingState(out, identity, trained, config.ema)
     data = Episodes(material, config.episode, config.seed)
     held_out = [data[HELD_OUT + number] for number in range(config.validation)]
-    if not state.resume(device):
+    if state.resume(device):
+        if state.note:
+            report(state.progress.step, config.steps, state.note)
+    else:
         if config.standardise:
             # Few photos are kept for validation; they do not tell how tokens vary.
             apart = material.validation is not None

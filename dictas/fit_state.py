@@ -8,13 +8,11 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dictas.generators import Generators
+from encoders.checkpoints import load_checkpoint, save_checkpoint
 from encoders.errors import InputError
-from encoders.files import atomic_path
 
 
 class Progress(BaseModel):
@@ -49,7 +47,11 @@ class Progress(BaseModel):
 
 
 class TrainingState:
-    """Weights, their running mean, Adam's moments and `Progress`, in ``training.safetensors`` of a folder."""
+    """Weights, their running mean, Adam's moments and `Progress`, in ``training.safetensors`` of a folder.
+
+    Attributes:
+        note: what `resume` has to tell the person who waits; else empty.
+    """
 
     def __init__(self, out: Path, identity: dict[str, Any], trained: nn.ModuleDict, ema: float) -> None:
         self._path = out / "training.safetensors"
@@ -59,6 +61,7 @@ class TrainingState:
         self._moments: dict[str, Tensor] = {}
         self._adam: torch.optim.AdamW | None = None
         self.progress = Progress()
+        self.note = ""
 
     def begin(self, device: str) -> None:
         """Start from the weights as they are."""
@@ -71,22 +74,16 @@ class TrainingState:
         Raises:
             InputError: it is of another configuration, or damaged.
         """
-        if not self._path.exists():
+        found = load_checkpoint(self._path)
+        if found is None:
             return False
-        from safetensors import safe_open
-
-        try:
-            with safe_open(self._path, framework="pt") as file:
-                metadata = file.metadata() or {}
-            tensors = load_file(self._path, device=device)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{self._path} is damaged ({error}); remove it to start again.") from error
-        if metadata.get("identity") != self._identity:
+        if found.metadata.get("identity") != self._identity:
             raise InputError(
                 f"{self._path.parent} holds a training with other options or of "
                 "another version; give those, or another --out."
             )
-        self.progress = Progress.model_validate_json(metadata["progress"])
+        self.progress, self.note = Progress.model_validate_json(found.metadata["progress"]), found.note
+        tensors = {name: value.to(device) for name, value in found.tensors.items()}
         part = lambda prefix: {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}  # noqa: E731
         self._trained.load_state_dict(part("weights."))
         self._trained.to(device)
@@ -140,12 +137,11 @@ class TrainingState:
             self._trained.load_state_dict(current)
 
     def save(self) -> None:
-        """Write everything, atomically."""
+        """Write everything, atomically; what was saved before is kept too."""
         assert self._adam is not None
         tensors = {f"weights.{name}": value for name, value in self._trained.state_dict().items()}
         tensors |= {f"mean.{name}": value for name, value in self._mean.items()}
         for name, parameter in self._trained.named_parameters():
             tensors |= {f"adam.{kind}.{name}": value for kind, value in self._adam.state.get(parameter, {}).items()}
         metadata = {"identity": self._identity, "progress": self.progress.model_dump_json()}
-        with atomic_path(self._path) as temporary:
-            save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
+        save_checkpoint(self._path, tensors, metadata)

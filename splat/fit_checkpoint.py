@@ -1,15 +1,14 @@
-"""Checkpoints of an optimisation in one safetensors file: parameters, Adam state, densification state, random state."""
+"""Checkpoints of an optimisation: parameters, Adam state, densification state and random state."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from encoders.files import atomic_path
+from encoders import checkpoints
+from encoders.errors import InputError
 
 VERSION = "1"
 
@@ -22,7 +21,7 @@ def save_checkpoint(
     optimizers: dict[str, torch.optim.Optimizer],
     state: dict[str, Any],
 ) -> None:
-    """Write everything needed to continue at ``step``, atomically.
+    """Write everything needed to continue at ``step``, atomically; the checkpoint before is kept too.
 
     Args:
         identity: text that must be equal for a run to continue from this file (settings, data).
@@ -37,10 +36,7 @@ def save_checkpoint(
         tensors[f"param.{name}"] = param
         tensors |= {f"adam.{name}.{key}": value for key, value in optimizers[name].state[param].items()}
     tensors |= {f"state.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    metadata = {"version": VERSION, "identity": identity, "step": json.dumps(step)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    checkpoints.save_checkpoint(path, tensors, {"version": VERSION, "identity": identity, "step": json.dumps(step)})
 
 
 def load_checkpoint(
@@ -49,25 +45,23 @@ def load_checkpoint(
     params: torch.nn.ParameterDict,
     optimizers: dict[str, torch.optim.Optimizer],
     state: dict[str, Any],
-) -> int:
-    """Put a checkpoint back and return its step; 0, with nothing changed, if there is none that fits.
+) -> tuple[int, str]:
+    """Put a checkpoint back; nothing is changed if there is none that fits.
 
-    A damaged file or one of other settings counts as none: the run starts again rather than stops. A run may go on
-    on another device than it was on; it ends the same only on the CPU, where sums are taken in a fixed order.
+    Where all are damaged, or of other settings, the run starts again rather than stops. A run may go on on another
+    device than it was on; it ends the same only on the CPU, where sums are taken in a fixed order.
+
+    Returns:
+        step: to continue at; 0 if there is none that fits.
+        note: one line for the person who waits, if a checkpoint was found to be damaged; else empty.
     """
-    if not path.is_file():
-        return 0
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("version") != VERSION or metadata.get("identity") != identity:
-                return 0
-            step = int(metadata["step"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, KeyError, ValueError):
-        return 0
-    if any(f"param.{name}" not in tensors for name in params):
-        return 0
+        found = checkpoints.load_checkpoint(path)
+    except InputError:
+        return 0, "the checkpoint is damaged, starting again"
+    if found is None or found.metadata.get("version") != VERSION or found.metadata.get("identity") != identity:
+        return 0, ""
+    tensors = found.tensors
     device = next(iter(params.values())).device
     for name in list(params):
         optimizer = optimizers[name]
@@ -82,4 +76,4 @@ def load_checkpoint(
     torch.set_rng_state(tensors["random"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
-    return step
+    return int(found.metadata["step"]), found.note

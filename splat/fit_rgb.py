@@ -179,7 +179,9 @@ def fit_rgb(
     checkpoint = checkpoint_dir / "rgb.safetensors"
     # Without the device: a run may go on on another one.
     identity = f"{replace(config, device='cuda')!r} {scene.fingerprint} {len(scene.points)}"
-    first_step = load_checkpoint(checkpoint, identity, fit.params, fit.optimizers, state)
+    first_step, note = load_checkpoint(checkpoint, identity, fit.params, fit.optimizers, state)
+    if note:
+        report(first_step, config.iterations, note)
 
     decay = (config.lr_means_final / config.lr_means) ** (1.0 / config.iterations)
     views, recent = FitViews(scene, config.device), RecentFit(config.device)

@@ -64,7 +64,9 @@ def fit_sgd(
         name: torch.optim.Adam([param], lr=config.learning_rate, fused=True) for name, param in params.items()
     }
     identity = f"{config} {list(atoms.shape)} {views.identity()} {start is not None}"
-    step = load_checkpoint(checkpoint, identity, params, optimizers, {}) if checkpoint else 0
+    step, note = load_checkpoint(checkpoint, identity, params, optimizers, {}) if checkpoint else (0, "")
+    if note:
+        report(step, config.iterations, note)
     history: list[float] = []
     while step < config.iterations:
         index = _view_of_step(step, len(views), config.seed)

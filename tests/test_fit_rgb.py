@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
+from encoders.checkpoints import previous_path
 from encoders.errors import InputError
 from splat.fit_checkpoint import load_checkpoint
 from splat.fit_rgb import RgbConfig, fit_rgb, initial_gaussians
@@ -106,9 +107,10 @@ def test_damaged_or_foreign_checkpoints_start_again(scene: Scene, tmp_path: Path
     steps: list[int] = []
     fit_rgb(scene, replace(short, lr_sh=1e-3), tmp_path, lambda done, _total, _message: steps.append(done))
     path.write_bytes(data[:100])
+    previous_path(path).write_bytes(data[:-1])
     fit_rgb(scene, short, tmp_path, lambda done, _total, _message: steps.append(done))
-    assert steps == [1, 2, 3, 1, 2, 3]
-    assert load_checkpoint(tmp_path / "none", "", torch.nn.ParameterDict(), {}, {}) == 0
+    assert steps == [1, 2, 3, 0, 1, 2, 3]
+    assert load_checkpoint(tmp_path / "none", "", torch.nn.ParameterDict(), {}, {}) == (0, "")
 
 
 def test_first_sizes_are_the_distance_to_three_neighbours() -> None:
