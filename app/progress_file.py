@@ -64,7 +64,8 @@ class ProgressFile:
         if os.getppid() != self._parent:
             raise KeyboardInterrupt
         self._last, self._said = now, said
-        line = {"time": round(time.time(), 3), "process": os.getpid(), "stage": stage, "done": done, "total": total}
+        # Not the time of day, which may be set back or forth in between.
+        line = {"time": round(now, 3), "process": os.getpid(), "stage": stage, "done": done, "total": total}
         # One write of a short line to the end: it is there as a whole, or not at all.
         with self._path.open("ab", buffering=0) as file:
             file.write((json.dumps(line | {"message": message}) + "\n").encode())
