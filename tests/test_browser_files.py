@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from browser import Site
 from page import at_rest, choose, download, look_for, opened, picture, show
-from truth import VIEW, overlap, true_mask, true_relevancy
+from truth import VIEW, encoder_of, overlap, true_mask, true_relevancy
 
-import encoders
 from encoders.base import LEVELS
 from encoders.files import read_image
 from splat.evaluate import renderer
@@ -71,7 +70,7 @@ def test_saved_relevancy_is_that_of_the_run(page: "Page", site: Site, tmp_path: 
     with np.load(saved(page, "relevancy (npz)", "run-cat-rocket-relevancy.npz", tmp_path), allow_pickle=False) as file:
         found = dict(file)
     trained = Trained.load(site.painted / "run")
-    camera, encoder = trained.camera(VIEW), encoders.create(trained.field.encoder, device="cpu")
+    camera, encoder = trained.camera(VIEW), encoder_of(trained.field.encoder)
     names, size = ("cat", "rocket"), (camera.height, camera.width)
     assert tuple(found["names"]) == names
     assert tuple(found["levels"]) == LEVELS

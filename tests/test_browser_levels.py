@@ -13,9 +13,8 @@ import pytest
 import torch
 from browser import Site, serving
 from page import at_rest, look_for, opened, picture_after, show, slide, values
-from truth import VIEW, inner_mask, overlap, true_mask, true_relevancy
+from truth import VIEW, encoder_of, inner_mask, overlap, true_mask, true_relevancy
 
-import encoders
 from app.layers import LEVEL_COLORS
 from encoders.base import LEVELS
 from splat.codes import LanguageField
@@ -68,7 +67,7 @@ def page(visit: Callable[..., "Page"]) -> "Page":
 
 def test_a_fixed_level_answers(page: "Page", site: Site) -> None:
     trained = Trained.load(site.painted / "run")
-    encoder = encoders.create(trained.field.encoder, device="cpu")
+    encoder = encoder_of(trained.field.encoder)
     show(page, "Relevancy")
     answer = page.locator(".viewport-answers li")
     # The last first: which level answers by itself is not said here, and what is chosen must change something.

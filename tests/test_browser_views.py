@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from browser import Site
 from page import at_rest, forget, look_for, opened, picture, picture_after, show, slide, values
-from truth import VIEW, inner_mask, overlap, room_without, true_depth, true_mask, true_relevancy
+from truth import VIEW, encoder_of, inner_mask, overlap, room_without, true_depth, true_mask, true_relevancy
 
-import encoders
 from app.layers import COLORS
 from encoders.base import Encoder
 from splat.query import query_view
@@ -41,7 +40,7 @@ def trained(site: Site) -> Trained:
 @pytest.fixture(scope="module")
 def encoder(trained: Trained) -> Encoder:
     """The one that the run is asked with."""
-    return encoders.create(trained.field.encoder, device="cpu")
+    return encoder_of(trained.field.encoder)
 
 
 def shrunk(shown: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What is true of the painted run, worked out without the app: where things are, how far, what lies behind them."""
 
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import encoders
 from encoders.base import Encoder
 from encoders.text_prompts import NEGATIVES
 from splat.rasterize import rasterize_codes
@@ -58,6 +60,12 @@ def room_without(name: str, camera: Camera) -> np.ndarray:
     """A photo of the room from which one thing was taken. uint8 [H, W, 3]"""
     faces = [face for face in build_room() if face.label != 1 + CATEGORIES.index(name)]
     return render(faces, camera.K, camera.viewmat, camera.width, camera.height, samples=1)[0]
+
+
+@cache
+def encoder_of(name: str) -> Encoder:
+    """The encoder that a run is asked with, loaded once for all tests."""
+    return encoders.create(name, device="cpu")
 
 
 def true_relevancy(trained: Trained, encoder: Encoder, camera: Camera, phrase: str, level: int) -> NDArray[np.float64]:
