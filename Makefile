@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(wildcard CMakeLists.txt) $(shell find cuda -type f \
 	\( -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' -o -name 'CMakeLists.txt' \) 2>/dev/null)
 
-.PHONY: help setup demo app test lint cuda-check browser bench clean
+.PHONY: help setup demo app test lint cuda-check browser bench soak wheel docs sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -53,6 +53,29 @@ app: $(STAMP) ## the app in a browser: ask scenes for things, make new ones, loo
 
 bench: $(STAMP) ## the speed table of this machine
 	$(BIN)/dictsplat bench
+
+soak: $(STAMP) ## the tests that take long: the wheel, built, installed without a compiler, and put to work
+	$(BIN)/python -m pytest -m soak -s
+
+# What an extra asks for, without dictsplat itself, which would be compiled again.
+install_extra = $(BIN)/python -m pip install --disable-pip-version-check --quiet -r <($(BIN)/python release/extra.py $(1))
+
+# The OpenMP library is torch's, because every part of a process needs the same one.
+wheel: $(STAMP) ## sdist, and from it a wheel for this Python and any current Linux: dist/
+	$(call install_extra,release)
+	rm -rf build/raw
+	$(BIN)/python -m build --outdir build/raw
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --exclude libgomp.so.1 --wheel-dir dist build/raw/*.whl
+	cp build/raw/*.tar.gz dist/
+
+docs: $(STAMP) ## the documentation as pages: build/site/index.html
+	$(call install_extra,docs)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+sbom: $(STAMP) ## what gets installed with dictsplat, and its licences: release/sbom.json, docs/licences.md
+	$(call install_extra,release)
+	$(BIN)/python release/sbom.py release/sbom.json
+	$(BIN)/python release/licences.py docs/licences.md
 
 clean: ## remove build results, keep .venv and out/
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
