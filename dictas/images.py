@@ -25,6 +25,8 @@ AHEAD = 2
 """Images that each reading process prepares in advance."""
 BATCH_PIXELS = 2**25
 """Originals of one batch have at most this many pixels together (or it is one image), which bounds memory."""
+BLOCK = 64
+"""About how many consecutive photos make a block; see `block_size`."""
 
 Image = NDArray[np.uint8]
 
@@ -138,10 +140,16 @@ def load(
     )
 
 
+def block_size(size: int) -> int:
+    """Consecutive photos that can be judged apart from all others, in groups of ``size``: about `BLOCK`."""
+    return max(size, BLOCK // size * size)
+
+
 def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
     """Group consecutive photos whose prepared images have one size; unreadable ones go with their neighbours.
 
-    Where a group ends depends on its own photos only: to begin again behind a group gives the same groups.
+    Where a group ends depends on its own photos only: to begin again behind a group gives the same groups. No group
+    reaches over the border of a block (`block_size`), so that blocks may be judged in different places.
 
     Args:
         size: most photos of a group; see also `BATCH_PIXELS`.
@@ -150,6 +158,9 @@ def batches(loaded: Iterable[Loaded], size: int) -> Iterator[list[Loaded]]:
     shape: tuple[int, ...] | None = None
     pixels = 0
     for photo in loaded:
+        if group and photo.index % block_size(size) == 0:
+            yield group
+            group, shape, pixels = [], None, 0
         if photo.image is not None:
             its_shape = photo.image.shape if photo.prepared is None else photo.prepared.shape
             its_pixels = photo.image.shape[0] * photo.image.shape[1]

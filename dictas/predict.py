@@ -10,7 +10,7 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -36,6 +36,9 @@ from dictas.thresholds import LabelledMaps, Threshold
 from dictas.tiles import Tiling
 from encoders.errors import InputError
 from encoders.progress import Report, silent
+
+JudgeAll = Callable[[Judge, Sequence[Photo], Writer, int, Journal, Report], list[Row]]
+"""As `dictas.stream.judge_all`."""
 
 DICTIONARY_OPTIONS = (
     "version", "support", "model", "encoder", "layers", "size", "keep_aspect", "rotations", "tile", "overlap"
@@ -105,6 +108,7 @@ def predict(
     options: PredictOptions | None = None,
     report: Report = silent,
     report_setup: Report = silent,
+    judge_with: JudgeAll | None = None,
 ) -> Prediction:
     """Judge every photo in ``query`` by the good ones in ``support``.
 
@@ -113,6 +117,7 @@ def predict(
 
     Args:
         report: told about photos. report_setup: told about the search for a threshold before.
+        judge_with: used instead of `dictas.stream.judge_all`, with the same results; see `dictas.cluster`.
 
     Raises:
         InputError: there are no photos, a support image cannot be read, or ``out`` holds something else.
@@ -151,7 +156,8 @@ def predict(
         if len(journal.lines) < SETUP_LINES:
             journal.append({"threshold": asdict(threshold)})
         setup = time.monotonic() - began
-        rows = judge_all(judge, photos, Writer(out, threshold, options.maps), options.workers, journal, report)
+        writer = Writer(out, threshold, options.maps)
+        rows = (judge_with or judge_all)(judge, photos, writer, options.workers, journal, report)
         spent = sum(float(line["seconds"]) for line in journal.lines[SETUP_LINES:])
         results = summary(rows, asked, known, threshold, Seconds(spent, setup), left_out)
         write_results(out, rows, results)

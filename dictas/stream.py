@@ -75,32 +75,63 @@ def judge_all(
     judge: Judge, photos: Sequence[Photo], writer: Writer, workers: int, journal: Journal, report: Report
 ) -> list[Row]:
     """Judge the photos that the journal does not have yet; the rows of all, in order."""
+
+    def groups(empty: Sequence[Row], start: int) -> Generator[list[Row]]:
+        return judged(judge, judge.read(photos, workers, start), empty, writer)
+
+    return journalled(photos, writer, journal, report, groups)
+
+
+def journalled(
+    photos: Sequence[Photo],
+    writer: Writer,
+    journal: Journal,
+    report: Report,
+    groups: Callable[[Sequence[Row], int], Generator[list[Row]]],
+) -> list[Row]:
+    """Note groups of judged photos in the journal as they come; the rows of all photos, in order.
+
+    Args:
+        groups: given rows without results of all photos and where to begin, yields the rows of group after group,
+            whose files are on the disk.
+    """
     names = output_names([photo.name for photo in photos])
     empty = [Row(photo.name, output=name) for photo, name in zip(photos, names, strict=True)]
     rows = _finished(journal, photos, empty)
     clock = time.monotonic()
-    waiting: deque[list[Future[Row]]] = deque()
 
     def tell() -> None:
         unreadable = sum(row.status == UNREADABLE for row in rows)
         message = f"photos, {sum(bool(row.anomalous) for row in rows)} anomalous, {unreadable} unreadable"
         report(len(rows), len(photos), message)
 
-    def commit() -> None:
-        nonlocal clock
-        done = [future.result() for future in waiting[0]]
-        sync_folders(writer.folder, done)
-        now = time.monotonic()
-        stamps = [_stamp(photo) for photo in photos[len(rows) : len(rows) + len(done)]]
-        journal.append({"seconds": round(now - clock, 6), "stamps": stamps, "rows": [asdict(row) for row in done]})
-        clock = now
-        waiting.popleft()
-        rows.extend(done)
-        tell()
-
     tell()
+    with closing(groups(empty, len(rows))) as coming:
+        for done in coming:
+            now = time.monotonic()
+            stamps = [_stamp(photo) for photo in photos[len(rows) : len(rows) + len(done)]]
+            journal.append({"seconds": round(now - clock, 6), "stamps": stamps, "rows": [asdict(row) for row in done]})
+            clock = now
+            rows.extend(done)
+            tell()
+    remove_others(writer.folder, rows)
+    return rows
+
+
+def judged(judge: Judge, loaded: Generator[Loaded], empty: Sequence[Row], writer: Writer) -> Generator[list[Row]]:
+    """Judge photos in groups and write their files; the rows of a group come when its files are on the disk.
+
+    Args:
+        empty: rows without results, by the index of their photo.
+    """
+    waiting: deque[list[Future[Row]]] = deque()
+
+    def written() -> list[Row]:
+        done = [future.result() for future in waiting.popleft()]
+        sync_folders(writer.folder, done)
+        return done
+
     pool = ThreadPoolExecutor(WRITERS)
-    loaded = judge.read(photos, workers, start=len(rows))
     try:
         with closing(loaded):
             for group in batches(loaded, judge.group_size()):
@@ -109,14 +140,12 @@ def judge_all(
                 tasks = [(photo, empty[photo.index], one) for photo, one in zip(group, found, strict=True)]
                 waiting.append([pool.submit(_finish, writer, *task) for task in tasks])
                 if len(waiting) > BEHIND:
-                    commit()
+                    yield written()
         while waiting:
-            commit()
-        remove_others(writer.folder, rows)
+            yield written()
     finally:
         # After a failure what is being written is finished or removed, what waits is dropped.
         pool.shutdown(wait=True, cancel_futures=True)
-    return rows
 
 
 def _finish(writer: Writer, photo: Loaded, row: Row, judgement: Callable[[], Judgement] | None) -> Row:
