@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +69,13 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away what OUT holds of an earlier command.")
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Judge with Ray: local, auto or ray://HOST:PORT. --workers are then threads of each worker.",
+        ),
+    ] = None,
 ) -> None:
     """Judge thousands of photos by a few good ones. Run it again to continue after a stop.
 
@@ -98,7 +106,15 @@ def predict(
     quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with quiet, StageProgress(lines=not as_json) as reports, storage_errors(out):
         backbone, detector = load_detector(checkpoint, pick_device(device), encoder=encoder, size=size)
-        prediction = run(backbone, detector, support, query, out, options, reports("photos"), reports("threshold"))
+        told = (reports("photos"), reports("threshold"))
+        if cluster is None:
+            prediction = run(backbone, detector, support, query, out, options, *told)
+        else:
+            from app.cluster_predict import judging
+
+            load = partial(load_detector, checkpoint, encoder=encoder, size=size)
+            with judging(cluster, device, load) as judge_all:
+                prediction = run(backbone, detector, support, query, out, options, *told, judge_with=judge_all)
         write_report(out, prediction)
     results = prediction.results
     counts = results["counts"]

@@ -113,14 +113,23 @@ def train(
         bool,
         typer.Option("--resume", help="Continue RUN with the options (and SCENE) it was started with."),
     ] = False,
+    scenes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LIST",
+            help="Many scenes: a text file with the path of one on each line, and a name behind a tab; --out is then "
+            "the folder for their runs.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Train --scenes with Ray: local, auto or ray://HOST:PORT."),
+    ] = None,
 ) -> None:
     """Train a scene: photos → 3D Gaussians → language field. Run it again to continue after a stop.
 
     Leaves gaussians.ply, language.safetensors, cameras.json, metrics.json and report.html in RUN.
     """
-    from app.score import score
-    from splat.pipeline import train as run_training
-
     given: dict[str, Any] = {
         "scene": scene,
         "preset": preset,
@@ -138,10 +147,32 @@ def train(
         "gaussians": gaussians,
         "features": features,
     }
-    config = _train_config({key: value for key, value in given.items() if value is not None}, out, resume, device)
+    given = {key: value for key, value in given.items() if value is not None}
+    if scenes is not None:
+        _train_scenes(scenes, given, out, resume, cluster, device)
+        return
+    from app.score import score
+    from encoders.errors import InputError
+    from splat.pipeline import train as run_training
+
+    if cluster is not None:
+        raise InputError("--cluster trains many scenes; list them in a file and give that as --scenes.")
+    config = _train_config(given, out, resume, device)
     with _progress() as reports:
         metrics = run_training(out, config, reports, score)
     _print_metrics(metrics)
+
+
+def _train_scenes(file: Path, given: dict[str, Any], out: Path, resume: bool, cluster: str | None, device: str) -> None:
+    from app.cluster_list import check_options, status, train_scenes
+
+    check_options(given.pop("scene", None), resume, given)
+    count, failures = train_scenes(file, out, given, cluster, device)
+    typer.echo(f"{count - len(failures):,} of {count:,} scenes are trained; they are in {out}")
+    for failed in failures:
+        typer.echo(" ".join(f"{failed.name} ({failed.stage}): {failed.sentence}".split()), err=True)
+    if failures:
+        raise typer.Exit(status(failures))
 
 
 def _train_config(given: dict[str, Any], out: Path, resume: bool, device: str) -> Any:

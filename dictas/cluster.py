@@ -1,0 +1,190 @@
+"""Photos judged by many machines with Ray Data, as one process would: same groups, same bits, same journal.
+
+Photos go to the workers in blocks of consecutive ones (`dictas.images.block_size`). A worker reads them, judges them
+and writes their files to storage that all machines share; rows alone come back, in order, and the process that holds
+the journal notes them there. So a block whose worker dies is judged again by another one, which writes the same files
+anew, and a process that dies is continued behind its journal as always.
+
+Only `dictsplat anomaly predict --cluster` imports this, because Ray need not be installed.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+import ray.data
+import torch
+
+from dictas.detector import Backbone
+from dictas.images import AHEAD, Loaded, Photo, block_size, read
+from dictas.journal import Journal
+from dictas.outputs import Row, Writer
+from dictas.stream import Judge, journalled, judged
+from dictas.support import Learned, model_digest
+from dictas.tiles import Tiling
+from encoders.base import Encoder
+from encoders.errors import InputError
+from encoders.progress import Report
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who judges.
+
+    Attributes:
+        load: makes the backbone and the detector, in the worker; it travels there by pickle.
+        most: workers at a time.
+        threads: of the processor, in each. Equal bits take as many as the one process would have.
+        gpus: of each, 0 or 1.
+    """
+
+    load: Callable[[], tuple[Backbone, Learned]]
+    most: int
+    threads: int
+    gpus: int = 0
+
+    def judge_all(
+        self, judge: Judge, photos: Sequence[Photo], writer: Writer, readers: int, journal: Journal, report: Report
+    ) -> list[Row]:
+        """As `dictas.stream.judge_all`; ``readers`` are threads that read photos, in each worker."""
+
+        def groups(empty: Sequence[Row], start: int) -> Generator[list[Row]]:
+            size = block_size(judge.group_size())
+            ends = [*range((start // size + 1) * size, len(photos), size), len(photos)]
+            spans = [{"start": first, "stop": last} for first, last in zip([start, *ends], ends, strict=False)]
+            return self._judged(_work(self, judge, photos, empty, writer, readers), spans)
+
+        return journalled(photos, writer, journal, report, groups)
+
+    def _judged(self, work: "_Work", spans: list[dict[str, int]]) -> Generator[list[Row]]:
+        spans = [span for span in spans if span["start"] < span["stop"]]
+        if not spans:
+            return
+        _quiet()
+        blocks = ray.data.from_items(spans, override_num_blocks=len(spans)).map_batches(
+            _Worker,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(self.most, len(spans)))),
+            # In a list, so that the reference travels and not what it refers to.
+            fn_constructor_args=([ray.put(work)],),
+            num_cpus=self.threads,
+            num_gpus=self.gpus,
+        )
+        for block in blocks.iter_rows():
+            answer = json.loads(block["answer"])
+            if "error" in answer:
+                raise _error(answer["error"])
+            for group in answer["groups"]:
+                yield [Row(**row) for row in group]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every worker gets, once: the dictionary and all else that is needed to judge any of the photos."""
+
+    workers: Workers
+    model: str
+    dictionary: dict[str, torch.Tensor]
+    tiling: Tiling | None
+    size: int
+    white: int | None
+    photos: Sequence[Photo]
+    empty: Sequence[Row]
+    writer: Writer
+    readers: int
+    place: Path
+    """Where relative paths begin."""
+
+
+def _work(
+    workers: Workers, judge: Judge, photos: Sequence[Photo], empty: Sequence[Row], writer: Writer, readers: int
+) -> _Work:
+    detector = cast(Learned, judge.detector)
+    dictionary = {name: value.detach().cpu() for name, value in detector.dictionary_state().items()}
+    digest = model_digest(detector)
+    return _Work(
+        workers, digest, dictionary, judge.tiling, judge.size, judge.white, photos, empty, writer, readers, Path.cwd()
+    )
+
+
+class _Worker:
+    """Judges blocks of photos. What goes wrong comes back as an answer: raised here, Ray would tell it with traces."""
+
+    def __init__(self, shared: list[Any]) -> None:
+        self._shared, self._judge = shared[0], cast(Judge | None, None)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        start, stop = int(batch["start"][0]), int(batch["stop"][0])
+        try:
+            with torch.no_grad():
+                answer: dict[str, Any] = {"groups": self._groups(start, stop)}
+        except Exception as error:
+            answer = {"error": _told(error)}
+        return {"answer": [json.dumps(answer)]}
+
+    def _groups(self, start: int, stop: int) -> list[list[dict[str, Any]]]:
+        work: _Work = ray.get(self._shared)
+        judge = self._judge = self._judge or _judge(work)
+        groups = judged(judge, _read(judge, work, start, stop), work.empty, work.writer)
+        return [[asdict(row) for row in group] for group in groups]
+
+
+def _judge(work: _Work) -> Judge:
+    torch.set_num_threads(work.workers.threads)
+    with contextlib.suppress(OSError):  # paths are absolute where there is no such folder
+        os.chdir(work.place)
+    backbone, detector = work.workers.load()
+    if model_digest(detector) != work.model:
+        raise InputError(
+            "A worker has other weights than this machine; install the same dictsplat on both and give both the same "
+            "--checkpoint."
+        )
+    detector.load_dictionary_state(work.dictionary)
+    return Judge(backbone, detector, work.tiling, work.size, work.white)
+
+
+def _read(judge: Judge, work: _Work, start: int, stop: int) -> Generator[Loaded]:
+    """As `Judge.read`, of one block, by threads: processes of a worker would outlive it if it is killed."""
+    prepare = None if judge.tiling else replace(judge.backbone, encoder=cast(Encoder, None)).prepare
+    if not work.readers:
+        yield from (read(work.photos[index], index, prepare, judge.white) for index in range(start, stop))
+        return
+    coming: deque[Future[Loaded]] = deque()
+    with ThreadPoolExecutor(work.readers) as pool:
+        for index in range(start, stop):
+            coming.append(pool.submit(read, work.photos[index], index, prepare, judge.white))
+            if len(coming) > AHEAD * work.readers:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _quiet() -> None:
+    """The journal takes blocks in order; progress is told elsewhere, and a log of Ray Data is nothing to a person."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    if isinstance(error, OSError) and error.errno is not None:
+        return {"system": [error.errno, error.strerror, error.filename]}
+    return {"input" if isinstance(error, InputError) else "fault": str(error), "kind": type(error).__name__}
+
+
+def _error(told: dict[str, Any]) -> Exception:
+    if "system" in told:
+        return OSError(*told["system"])
+    if "input" in told:
+        return InputError(told["input"])
+    return RuntimeError(f"a worker: {told['kind']}: {told['fault']}")
