@@ -16,6 +16,7 @@ from app.anomaly_export import write_bundle, write_table
 from app.anomaly_gallery import SHOWN, Look, full_picture, good_html, sheet_html, summary_html
 from app.anomaly_job import Inspection
 from app.anomaly_sessions import Sessions, Stopped
+from app.offered import shown
 from app.told import told
 from dictas.predict import PredictOptions
 from dictas.thresholds import Threshold
@@ -114,7 +115,7 @@ class Events:
         with self._sessions.keeping(inspection) as kept:
             place = _number(look.photo, len(kept.rows))
             picture, line = full_picture(kept, place, _threshold(kept, value), kind)
-            return [gr.Image(picture, alt_text=f"{kept.rows[place].path}, {kind.lower()}"), line]
+            return [shown(picture, f"{kept.rows[place].path}, {kind.lower()}"), line]
 
     @told
     def table(self, inspection: Inspection | None, value: float | None) -> str:

@@ -5,7 +5,9 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 
+from app.offered import offered
 from app.pictures import heat_map, overlay
 from app.scene_events import checked_phrases, checked_threshold, checked_vocabulary, level_number, rivals
 from app.scenes import Scenes
@@ -44,14 +46,13 @@ class SceneApi:
             for name, position, outline in outlines
         ]
 
-    def render(self, scene: int, view: str) -> np.ndarray:
-        """A view as uint8 [H, W, 3]."""
-        trained = self._scenes.get(scene).trained
-        return (renderer(trained.gaussians)(trained.camera(view)) * 255 + 0.5).astype(np.uint8)
+    def render(self, scene: int, view: str) -> str:
+        """A view."""
+        return offered(self._rendered(scene, view))
 
     def query(
         self, scene: int, view: str, phrase: str, negatives: str, level: str, threshold: float
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    ) -> tuple[str, str, dict[str, Any]]:
         """Where a phrase is: the view with what was found, its relevancy, and the answer as numbers."""
         trained = self._scenes.get(scene).trained
         camera, chosen = trained.camera(view), level_number(level)
@@ -68,7 +69,8 @@ class SceneApi:
             "pixels": int(found.mask.sum()),
             "milliseconds": round(1000 * found.seconds),
         }
-        return overlay(self.render(scene, view), found.mask, found.point), heat_map(found.relevancy), numbers
+        picture = overlay(self._rendered(scene, view), found.mask, found.point)
+        return offered(picture), offered(heat_map(found.relevancy)), numbers
 
     def describe(self, scene: int, view: str, x: float, y: float, vocabulary: str) -> list[dict[str, Any]]:
         """The phrases of a vocabulary that describe a pixel of a view best."""
@@ -99,6 +101,10 @@ class SceneApi:
             path = folder / "selection.ply"
             save_ply(path, kept)
         return str(path), {"selected": int(chosen.sum()), "written": len(kept), "total": len(chosen)}
+
+    def _rendered(self, scene: int, view: str) -> NDArray[np.uint8]:
+        trained = self._scenes.get(scene).trained
+        return (renderer(trained.gaussians)(trained.camera(view)) * 255 + 0.5).astype(np.uint8)
 
     def endpoints(self) -> None:
         """Add `/scenes`, `/render`, `/query`, `/describe` and `/select` to the page that is being built."""

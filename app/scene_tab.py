@@ -91,7 +91,9 @@ def _select(parts: Controls, handlers: SceneHandlers, events: SceneEvents) -> No
     selection = WORK | {"show_progress": "minimal", "show_progress_on": selecting.told}
     wanted = [parts.token, parts.looking.negatives, way, color]
     selecting.select.click(told(handlers.select), wanted, [view, selecting.told, way], **selection)
-    gr.on([way.input, color.input], handlers.redrawn(events.show), [parts.token, way, color], view, **QUICK, **NEWEST)
+    # A colour that is typed is no "input".
+    shows = [way.input, color.input, color.submit]
+    gr.on(shows, handlers.redrawn(events.show), [parts.token, way, color], view, **QUICK, **NEWEST)
 
 
 def _take_home(parts: Controls, handlers: SceneHandlers) -> None:
