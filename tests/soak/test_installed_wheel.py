@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     environment.run("python", "-m", "pip", "install", "--quiet", "--no-cache-dir", wheel)
     yield environment
     shutil.rmtree(folder / "venv")  # gigabytes, which pytest would keep for the next three times
+
+
+def test_the_wheel_has_its_native_code_and_says_so(wheel: Path) -> None:
+    compiled = {name.partition(".")[0] for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")}
+    assert compiled - {"splat/_cuda"} == {"splat/_native", "dictas/_native"}
+    assert f"-cp{sys.version_info.major}{sys.version_info.minor}-" in wheel.name
+    assert not wheel.name.endswith("-any.whl")
 
 
 def test_there_is_no_compiler_to_be_found(installed: Installed) -> None:
