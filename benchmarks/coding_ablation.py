@@ -98,12 +98,12 @@ def measure(
     for config in configs:
         found = []
         for seed in range(seeds):
-            say(f"{config.solver}, {config.coding}, {config.dictionary}, seed {seed}")
+            say(f"{config.solver}, {config.coding}, {config.start}, seed {seed}")
             field, stats = fit_language(gaussians, train, store, replace(config, seed=seed))
             scores = evaluate_language(gaussians, field, tests, scene / "labels", encoder)
             found.append((stats["loss"], scores["miou"], scores["localization_accuracy"], stats["seconds"]))
         errors, mious, located, seconds = (tuple(map(float, column)) for column in zip(*found, strict=True))
-        way = (config.coding, config.dictionary, config.solver)
+        way = (config.coding, config.start, config.solver)
         rows.append(Row(*way, _mean(errors), mious, _mean(located), size(field), _mean(seconds)))
         fields.append(field)
 

@@ -31,7 +31,8 @@ class LanguageConfig:
         solver: "lift" (closed form, seconds) or "sgd" (LangSplatV2's optimisation).
         rounds: `lift` only: improvements of dictionary and codes, 0 or more.
         coding: `lift` only: how codes are chosen, see `splat.coding` (those of `sgd` are non-negative).
-        dictionary: "kmeans", of all regions together, or "online", view by view (`splat.online_dictionary`).
+        dictionary: what it starts from: "kmeans" of all regions together, or "online", learnt view by view
+            (`splat.online_dictionary`). None: "online" for `lift`, "kmeans" for `sgd`, as in the paper.
         iterations: `sgd` only: steps of one view each; the paper's 10,000.
         learning_rate: `sgd` only: Adam's step size for atoms and logits.
         warm_start: `sgd` only: start from the `lift` solution instead of from k-means alone.
@@ -46,13 +47,18 @@ class LanguageConfig:
     solver: Literal["lift", "sgd"] = "lift"
     rounds: int = 2
     coding: Coding = "nonnegative"
-    dictionary: Literal["kmeans", "online"] = "kmeans"
+    dictionary: Literal["kmeans", "online"] | None = None
     iterations: int = 10_000
     learning_rate: float = 2.5e-3
     warm_start: bool = False
     checkpoint_every: int = 500
     stride: int | None = None
     seed: int = 0
+
+    @property
+    def start(self) -> Literal["kmeans", "online"]:
+        """What dictionaries start from."""
+        return self.dictionary or ("online" if self.solver == "lift" else "kmeans")
 
     def __post_init__(self) -> None:
         """Raises: InputError for values out of range."""
@@ -67,7 +73,7 @@ class LanguageConfig:
             problem = f'--coding is "{self.coding}"; choose {", ".join(CODINGS)}'
         elif self.solver == "sgd" and self.coding != "nonnegative":
             problem = f"--coding {self.coding} needs --solver lift; codes of sgd are non-negative"
-        elif self.dictionary not in ("kmeans", "online"):
+        elif self.dictionary not in (None, "kmeans", "online"):
             problem = f'--dictionary is "{self.dictionary}"; choose kmeans or online'
         elif self.rounds < 0 or self.iterations < 1 or self.learning_rate <= 0 or self.checkpoint_every < 1:
             problem = "rounds, iterations, learning rate and checkpoint interval must be positive"
@@ -110,7 +116,7 @@ def fit_language(
     if len(gaussians) == 0:
         raise InputError("The scene has no Gaussians; run the rgb stage again.")
     views = RegionViews(gaussians, cameras, store, config.stride)
-    if config.dictionary == "online":
+    if config.start == "online":
         learnt = (config.atoms, config.nonzeros, config.coding, config.seed)
         atoms = online_dictionary(views, len(LEVELS), *learnt, report=report)
     else:

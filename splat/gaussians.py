@@ -139,8 +139,11 @@ def load_ply(path: Path) -> Gaussians:
             f"{path} has no property {missing[0]!r}, so it is not a 3D Gaussian scene; export it as a 3DGS PLY."
         )
     rest_count = sum(name.startswith("f_rest_") for name in names)
-    if rest_count not in (0, 9, 24, 45):
-        raise InputError(f"{path} has {rest_count} f_rest properties; spherical harmonics have 0, 9, 24 or 45 of them.")
+    if rest_count not in (0, 9, 24, 45) or not {f"f_rest_{i}" for i in range(rest_count)} <= names:
+        raise InputError(
+            f"{path} has {rest_count} f_rest properties; spherical harmonics have 0, 9, 24 or 45 of them, "
+            "counted from 0."
+        )
 
     def columns(*wanted: str) -> Tensor:
         return torch.from_numpy(np.stack([np.asarray(vertices[name], dtype=np.float32) for name in wanted], axis=-1))

@@ -64,9 +64,9 @@ def read_masks(folder: Path) -> list[ViewMasks]:
     classes = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not classes:
         raise InputError(f"{folder / CLASSES} names no classes; give one per line.")
-    bad = [name for name in classes if "/" in name or "\\" in name or name.startswith(".")]
+    bad = [name for name in classes if set("/\\\0") & set(name) or name[0] == "." or len(name.encode()) > 250]
     if bad:
-        raise InputError(f"{folder / CLASSES} has a class {bad[0]!r}, which no file can be named by.")
+        raise InputError(f"{folder / CLASSES} has a class {bad[0][:40]!r}, which no file can be named by.")
     views = [ViewMasks(path.name, classes, path) for path in sorted(folder.iterdir()) if path.is_dir()]
     views = [view for view in views if any((view.folder / f"{name}.png").is_file() for name in classes)]
     if not views:

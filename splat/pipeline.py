@@ -239,7 +239,8 @@ class _Training:
             "gaussians": file_digest(run.gaussians_path),
             **{key: value for key, value in self.run.finished("features").inputs.items() if key != "scale"},
             **{key: getattr(self.language, key) for key in ("solver", "atoms", "nonzeros", "seed")},
-            **{key: getattr(self.language, key) for key in _EARLIER["language"]},
+            "coding": self.language.coding,
+            "dictionary": self.language.start,
         }
         stage = run.stage("language")
         same = stage is not None and _EARLIER["language"] | stage.inputs == inputs

@@ -48,7 +48,7 @@ class TrainConfig:
     atoms: int = 64
     nonzeros: int = 4
     coding: Coding = "nonnegative"
-    dictionary: Literal["kmeans", "online"] = "kmeans"
+    dictionary: Literal["kmeans", "online"] | None = None
     device: str = "auto"
     seed: int = 0
     gaussians: Path | None = None
@@ -91,7 +91,8 @@ class TrainConfig:
                 "or train into another --out."
             )
         try:
-            return TypeAdapter(cls).validate_python(dict(value))
+            # Before there was a choice it was this.
+            return TypeAdapter(cls).validate_python({"dictionary": "kmeans", **value})
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in ("config", *first["loc"]))

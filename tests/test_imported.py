@@ -40,13 +40,13 @@ def levels(tiny_run: Path, tmp_path: Path) -> list[Path]:
     return folders
 
 
-def answers(dictsplat: Dictsplat, run: Path) -> list[tuple[int, list[int], float]]:
+def answers(dictsplat: Dictsplat, run: Path) -> list[tuple[list[int], float]]:
+    """Of each level; which one is best may be a near tie."""
     found = []
-    for phrase in ("red", "green", "blue"):
-        code, out, err = dictsplat("query", run, phrase, "--view", "test_000", "--json")
+    for level in range(3):
+        code, out, err = dictsplat("query", run, "red", "green", "--view", "test_000", "--level", level, "--json")
         assert code == 0, err
-        answer = json.loads(out)["results"][0]
-        found.append((answer["level"], answer["point"], answer["confidence"]))
+        found += [(answer["point"], answer["confidence"]) for answer in json.loads(out)["results"]]
     return found
 
 
@@ -65,9 +65,8 @@ def test_an_imported_run_answers_as_it_did(
     coded = lengths[1][..., 0] > 0
     assert (directions[0] - directions[1]).abs().amax(2)[coded].max() < 2e-3  # of half precision
     for mine, yours in zip(answers(dictsplat, tmp_path / "run"), answers(dictsplat, tiny_run), strict=True):
-        assert mine[0] == yours[0]
-        assert mine[1] == pytest.approx(yours[1], abs=3)
-        assert mine[2] == pytest.approx(yours[2], abs=0.02)
+        assert mine[0] == pytest.approx(yours[0], abs=3)
+        assert mine[1] == pytest.approx(yours[1], abs=0.02)
 
 
 def test_with_its_photos_an_imported_run_is_scored(

@@ -98,7 +98,7 @@ def _array(path: Path, dimensions: int) -> NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; LangSplat's preprocess.py writes it for every photo.") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy reads the header as Python, which may fail in any way
         raise InputError(f"{path} cannot be read ({error}).") from error
     if array.ndim != dimensions or array.dtype.kind not in "fiu" or not array.size:
         raise InputError(f"{path} has {array.dtype} {list(array.shape)}; LangSplat writes arrays of {dimensions} axes.")

@@ -269,6 +269,8 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise InputError(f"The checkpoint {path} does not exist.") from None
-    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what a damaged pickle asks for may fail in any way
         first = str(error).strip().split("\n")[0]
         raise InputError(f"{path} cannot be read as a checkpoint ({first}).") from error
