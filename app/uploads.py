@@ -5,6 +5,7 @@ comes out. Messages call a file by the name it was uploaded under, never by its 
 """
 
 import contextlib
+import errno
 import io
 import shutil
 import stat
@@ -146,7 +147,9 @@ def unpack_zip(path: Path, into: Path, limits: Limits) -> list[Path]:
             return [_unpacked(archive, member, into, place, name) for member, place in members]
     except BaseException as error:
         shutil.rmtree(into, ignore_errors=True)
-        if isinstance(error, _BROKEN_ZIP) and not isinstance(error, InputError):
+        # A table of contents that names impossible places in the file.
+        nowhere = isinstance(error, OSError) and error.errno == errno.EINVAL
+        if (isinstance(error, _BROKEN_ZIP) or nowhere) and not isinstance(error, InputError):
             raise InputError(f"The zip {name} is damaged or encrypted; make it again, without a password.") from None
         raise
 

@@ -1,7 +1,5 @@
 """COLMAP reconstructions, text or binary, with the images they were made from."""
 
-import mmap
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +8,10 @@ import pycolmap
 from encoders.errors import InputError
 from encoders.progress import Report, silent
 from splat.scene.capture import Capture, View, view_names
+from splat.scene.colmap_lengths import check_lengths
 from splat.scene.matching import quiet
 from splat.scene.undistort import Lens
 
-_TRACK = struct.Struct("<Q")
 MODEL_FOLDERS = ("sparse/0", "sparse", ".", "colmap/sparse/0")
 """Where a model may lie in a scene folder; the first that holds one is read."""
 
@@ -65,7 +63,7 @@ def image_files(model: Path, scene: Path) -> list[Path]:
 def _load(model: Path) -> tuple[pycolmap.Reconstruction, list[pycolmap.Image]]:
     """A model and its images with poses, sorted by name."""
     quiet()
-    _check_points(model / "points3D.bin")
+    check_lengths(model)
     try:
         reconstruction = pycolmap.Reconstruction(str(model))
     except (ValueError, IndexError, RuntimeError, MemoryError) as error:
@@ -74,22 +72,6 @@ def _load(model: Path) -> tuple[pycolmap.Reconstruction, list[pycolmap.Image]]:
     if not images:
         raise InputError(f"The COLMAP model in {model} holds no image with a pose.")
     return reconstruction, images
-
-
-def _check_points(path: Path) -> None:
-    """Refuse a points3D.bin that ends before what it promises; pycolmap would fill all memory with what is not there.
-
-    A point takes 43 bytes, the number of photos that show it 8 more, and each of these photos another 8.
-    """
-    if not path.is_file() or not path.stat().st_size:
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        left, place, end = int.from_bytes(content[:8], "little"), 8, len(content)
-        while left and place + 51 <= end:
-            place += 51 + 8 * _TRACK.unpack_from(content, place + 43)[0]
-            left -= 1
-        if left or place > end:
-            raise InputError(f"The COLMAP model in {path.parent} cannot be read (points3D.bin ends too early).")
 
 
 def view_of(image: pycolmap.Image, name: str, path: Path, model: Path) -> View:
