@@ -25,8 +25,9 @@ typedef int32_t WideInt __attribute__((vector_size(kWide * sizeof(int32_t))));  
 
 DS_HD Wide splat(float value) { return value - Wide{}; }
 DS_HD Wide to_float(WideInt v) { return __builtin_convertvector(v, Wide); }
-DS_HD WideInt bits_of(Wide v) { return (WideInt)v; }
-DS_HD Wide of_bits(WideInt v) { return (Wide)v; }
+// v * 2^n for the integer n in the lowest bits of `exponent`; unsigned, because the sum may wrap around.
+typedef uint32_t WideBits __attribute__((vector_size(kWide * sizeof(uint32_t))));
+DS_HD Wide times_power(Wide v, Wide exponent) { return (Wide)((WideBits)v + ((WideBits)exponent << 23)); }
 DS_HD Wide select(WideInt mask, Wide a, Wide b) { return mask ? a : b; }
 
 #else
@@ -88,8 +89,12 @@ DS_HD Wide& operator-=(Wide& a, float b) { return a = a - b; }
 DS_HD WideInt& operator+=(WideInt& a, WideInt b) { return a = a + b; }
 
 DS_HD Wide to_float(WideInt v) { return {__builtin_convertvector(v.low, Half), __builtin_convertvector(v.high, Half)}; }
-DS_HD WideInt bits_of(Wide v) { return {(HalfInt)v.low, (HalfInt)v.high}; }
-DS_HD Wide of_bits(WideInt v) { return {(Half)v.low, (Half)v.high}; }
+// v * 2^n for the integer n in the lowest bits of `exponent`; unsigned, because the sum may wrap around.
+typedef uint32_t HalfBits __attribute__((vector_size(32)));
+DS_HD Half times_power(Half v, Half exponent) { return (Half)((HalfBits)v + ((HalfBits)exponent << 23)); }
+DS_HD Wide times_power(Wide v, Wide exponent) {
+    return {times_power(v.low, exponent.low), times_power(v.high, exponent.high)};
+}
 DS_HD Wide select(WideInt mask, Wide a, Wide b) { return {mask.low ? a.low : b.low, mask.high ? a.high : b.high}; }
 
 #endif
@@ -113,7 +118,7 @@ DS_HD Wide exp2_small(Wide x) {
     p = p * f + 2.40222421e-1f;
     p = p * f + 6.93146978e-1f;
     p = p * f + 1.0f;
-    return of_bits(bits_of(p) + (bits_of(shifted) << 23));    // kRound's own bits are shifted out
+    return times_power(p, shifted);    // kRound's own bits are shifted out
 }
 
 // exp(-s) for s >= 0; s beyond 87 gives about 1e-38, which every caller discards.
