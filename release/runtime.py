@@ -3,22 +3,26 @@
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+EXTRAS = ("formats", "ray")
+"""What people can add who use dictsplat; the other extras are for those who work on it."""
 
 
 def runtime() -> list[Distribution]:
-    """Distributions of this environment that dictsplat needs, its extra `formats` included, by name.
+    """Distributions of this environment that dictsplat needs, with all that its users can add to it, by name.
 
     What tests, documentation and releases need is left out, though it may be installed here.
     """
-    project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    project: dict[str, Any] = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     found: dict[str, Distribution] = {}
     seen = set()
-    waiting = _needs([*project["dependencies"], *project["optional-dependencies"]["formats"]], frozenset())
+    added = [need for extra in EXTRAS for need in project["optional-dependencies"][extra]]
+    waiting = _needs([*project["dependencies"], *added], frozenset())
     while waiting:
         name, extras = waiting.pop()
         if (name, extras) in seen:
