@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def connected(address: str) -> Iterator[Cluster]:
     if address not in ("local", "auto") and not address.startswith("ray://"):
         raise InputError(f"--cluster is {address!r}; give local, auto or ray://HOST:PORT.")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody agreed to have the use of it reported
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lines of its native code between those of a command
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers are told their device; without, it warns
     try:
         import ray
@@ -91,7 +93,8 @@ def _connect(address: str) -> None:
 
     own: dict[str, Any] = {"object_store_memory": STORE_BYTES, "include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        with _silent():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except ImportError as error:
         raise InputError(
             f"--cluster {address} takes the client of Ray, which is not installed; install it: "
@@ -102,3 +105,18 @@ def _connect(address: str) -> None:
             f"There is no Ray cluster to be reached with --cluster {address}; check the address, or start one with: "
             "ray start --head"
         ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Ray's native code writes of its own accord to stderr, where one sentence is to say what went wrong."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
