@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import ray
 import ray.data
+import ray.util.client
 import torch
 
 from dictas.detector import Backbone
@@ -66,24 +67,59 @@ class Workers:
 
     def _judged(self, work: "_Work", spans: list[dict[str, int]]) -> Generator[list[Row]]:
         spans = [span for span in spans if span["start"] < span["stop"]]
-        if not spans:
-            return
-        _quiet()
-        blocks = ray.data.from_items(spans, override_num_blocks=len(spans)).map_batches(
-            _Worker,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(self.most, len(spans)))),
-            # In a list, so that the reference travels and not what it refers to.
-            fn_constructor_args=([ray.put(work)],),
-            num_cpus=self.threads,
-            num_gpus=self.gpus,
-        )
-        for block in blocks.iter_rows():
-            answer = json.loads(block["answer"])
+        # In a list, so that the reference travels and not what it refers to.
+        shared = [ray.put(work)]
+        most = max(1, min(self.most, len(spans)))
+        for text in _answers(shared, spans, most, self.threads, self.gpus):
+            answer = json.loads(text)
             if "error" in answer:
                 raise _error(answer["error"])
             for group in answer["groups"]:
                 yield [Row(**row) for row in group]
+
+
+def _answers(*asked: Any) -> Iterator[str]:
+    if not ray.util.client.ray.is_connected():
+        yield from blocks_judged(*asked)
+        return
+    # Ray Data does not run at the far end of a ray:// address, so it runs in the cluster and is asked from here.
+    remote: Any = ray.remote(_Elsewhere).options(num_cpus=0)
+    elsewhere = remote.remote(*asked)
+    while (text := ray.get(elsewhere.next.remote())) is not None:
+        yield text
+
+
+class _Elsewhere:
+    """`blocks_judged` in another process."""
+
+    def __init__(self, *asked: Any) -> None:
+        self._answers = blocks_judged(*asked)
+
+    def next(self) -> str | None:
+        return next(self._answers, None)
+
+
+def blocks_judged(shared: list[Any], spans: list[dict[str, int]], most: int, threads: int, gpus: int) -> Iterator[str]:
+    """What workers answer for block after block of photos, in order.
+
+    Args:
+        shared: a reference to a `_Work`.
+        spans: where blocks start and stop.
+        most, threads, gpus: see `Workers`.
+    """
+    if not spans:
+        return
+    _quiet()
+    blocks = ray.data.from_items(spans, override_num_blocks=len(spans)).map_batches(
+        _Worker,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+        fn_constructor_args=(shared,),
+        num_cpus=threads,
+        num_gpus=gpus,
+    )
+    for block in blocks.iter_rows():
+        yield block["answer"]
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def groups(out):
     return [json.loads(line)["rows"] for line in (out / JOURNAL).read_text().splitlines()[2:]]
 
 
+@pytest.mark.slow
 def test_photos_of_a_killed_worker_are_judged_by_another(cluster, dictsplat, photos, killed):
     pids = killed("MapWorker", lambda: any((photos / "many").glob("maps/*.png")))
     code, out, err = dictsplat(*command(photos, "many", "--cluster", "auto"))
@@ -145,8 +146,9 @@ def test_photos_of_a_killed_worker_are_judged_by_another(cluster, dictsplat, pho
     assert groups(photos / "many") == groups(photos / "one")
 
 
-def test_the_journal_is_continued_by_whoever_comes(cluster, dictsplat, photos):
-    """A stop after some groups of a block, then workers, whose blocks begin in the middle of one."""
+def test_the_journal_is_continued_by_whoever_comes(cluster, dictsplat, photos, monkeypatch):
+    """A stop after some groups of a block, then workers, whose blocks begin in the middle of one, as over ray://."""
+    monkeypatch.setattr("ray.util.client.ray.is_connected", lambda: True)
     assert dictsplat(*command(photos, "one"))[0] == 1
     shutil.copytree(photos / "one", photos / "many")
     lines = (photos / "many" / JOURNAL).read_bytes().splitlines(keepends=True)
@@ -212,6 +214,7 @@ def train_command(file, out, *options):
     )
 
 
+@pytest.mark.slow
 def test_a_stage_of_a_killed_worker_is_continued_by_another(
     cluster, dictsplat, tiny_scene, tiny_run, tmp_path, killed, monkeypatch
 ):
