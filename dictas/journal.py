@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.errors import InputError
+from encoders.files import parse_json
 
 NAME = "journal.jsonl"
 
@@ -111,7 +112,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None

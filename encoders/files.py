@@ -98,6 +98,18 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value that JSON stands for.
+
+    Raises:
+        ValueError: it is no JSON, or has lists within lists so deep that Python gives up.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are refused, as JSON has neither."""
     text = json.dumps(value, indent=2, allow_nan=False)

@@ -1,6 +1,5 @@
 """Regions and their embeddings for every training view, kept in a folder: one small file per view."""
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from encoders.base import Encoder, Regions
 from encoders.errors import InputError
-from encoders.files import atomic_path, short_stem, write_json
+from encoders.files import atomic_path, parse_json, short_stem, write_json
 from encoders.progress import Report, silent
 from splat.scene import Scene
 
@@ -118,7 +117,7 @@ class FeatureStore:
 
     def _info(self) -> dict[str, Any]:
         try:
-            info = json.loads(self._info_path.read_text(encoding="utf-8"))
+            info = parse_json(self._info_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{self.folder} holds no features; run the features stage.") from None
         except (OSError, ValueError) as error:

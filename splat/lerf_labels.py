@@ -6,7 +6,6 @@ labels): ``{"imageWidth", "imageHeight", "shapes": [{"label", "points", "shape_t
 have several entries in a view; together they are one mask with several boxes.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, StringConstraints, ValidationError
 
 from encoders.errors import InputError
+from encoders.files import parse_json
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Size = Annotated[int, Field(gt=0, le=100_000)]
@@ -95,7 +95,7 @@ def read_view_labels(path: Path) -> ViewLabels:
         InputError: the file cannot be read or is not in LERF_OVS or labelme format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"The label file {path} cannot be read ({error.strerror}).") from error
     except ValueError as error:

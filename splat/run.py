@@ -17,7 +17,6 @@ says so *and* the inputs it was run with are the ones asked for now.
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -31,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
 from encoders.errors import InputError
-from encoders.files import write_json
+from encoders.files import parse_json, write_json
 
 SCHEMA_VERSION = 1
 STAGES = ("rgb", "features", "language")
@@ -233,10 +232,10 @@ def read_record(path: Path) -> RunRecord | None:
         InputError: it is damaged, or its schema version is newer than `SCHEMA_VERSION`.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); restore it, or train into another --out.") from error
     schema = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(schema, int):

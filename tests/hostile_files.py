@@ -8,6 +8,7 @@ with status 1 if a process died, met another exception than `InputError`, or ran
 
 import argparse
 import copy
+import faulthandler
 import json
 import os
 import resource
@@ -29,6 +30,8 @@ from hypothesis import strategies as st
 from encoders.errors import InputError
 
 MIB = 2**20
+LONGEST_SECONDS = 10
+"""What reading a file of some kilobytes may take; a process that takes longer ends with a traceback."""
 
 _WORDS = (
     *(struct.pack("<I", value) for value in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000000)),
@@ -138,6 +141,7 @@ def run_family(family: Family, cases: int, number: int, folder: Path) -> Outcome
         one, content = seeds[which], originals[which]
         one.path.write_bytes((edited_json if one.is_json else edited)(content, edits))
         outcome.cases += 1
+        faulthandler.dump_traceback_later(LONGEST_SECONDS, exit=True)
         try:
             one.read(one.path)
             outcome.accepted += 1
@@ -146,6 +150,7 @@ def run_family(family: Family, cases: int, number: int, folder: Path) -> Outcome
             if not said.strip() or (family.private and str(folder) in said):
                 raise AssertionError(f"no sentence for a visitor: {said!r}") from error
         finally:
+            faulthandler.cancel_dump_traceback_later()
             one.path.write_bytes(content)
 
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()

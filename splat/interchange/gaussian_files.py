@@ -27,7 +27,7 @@ COMPRESSED = ".compressed.ply"
 SUFFIXES = (COMPRESSED, ".ply", ".splat", ".spz")
 """Of files that can be read and written."""
 _HEADER = 4096
-"""Bytes in which a PLY names what it holds."""
+"""Bytes in which a compressed PLY says what it holds."""
 _MIRRORED = (-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0)
 """Signs of the harmonics of degrees 1 to 3 when y and z change theirs."""
 
@@ -45,7 +45,12 @@ def read_gaussians(path: Path) -> Gaussians:
         return _checked(path, _read_splat(path))
     if kind == ".spz":
         return _checked(path, turned(_read_with_gsply(path, "read_spz")))
-    return _checked(path, _read_with_gsply(path, "plyread")) if is_compressed(path) else load_ply(path)
+    if not is_compressed(path):
+        return load_ply(path)
+    with path.open("rb") as file:
+        if b"end_header" not in file.read(_HEADER):  # gsply would look for it forever
+            raise InputError(f"{path} cannot be read (its header does not end).")
+    return _checked(path, _read_with_gsply(path, "plyread"))
 
 
 def is_compressed(path: Path) -> bool:

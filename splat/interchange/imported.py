@@ -1,6 +1,5 @@
 """A run folder from a scene that another program trained."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from encoders.base import Encoder
 from encoders.errors import InputError
+from encoders.files import parse_json
 from encoders.progress import Report, silent
 from splat.codes import LanguageField
 from splat.gaussians import Gaussians, save_ply
@@ -45,7 +45,7 @@ def read_3dgs_cameras(path: Path) -> list[Camera]:
         InputError: the file is missing or not of this kind.
     """
     try:
-        records = TypeAdapter(list[_CameraOf3dgs]).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        records = TypeAdapter(list[_CameraOf3dgs]).validate_python(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(
             f"The cameras {path} cannot be read ({error.strerror}); say where the photos are with --scene."

@@ -66,9 +66,9 @@ def _load(model: Path) -> tuple[pycolmap.Reconstruction, list[pycolmap.Image]]:
     check_lengths(model)
     try:
         reconstruction = pycolmap.Reconstruction(str(model))
+        images = sorted((i for i in reconstruction.images.values() if i.has_pose), key=lambda image: image.name)
     except (ValueError, IndexError, RuntimeError, MemoryError) as error:
         raise InputError(f"The COLMAP model in {model} cannot be read ({_short(error)}).") from error
-    images = sorted((i for i in reconstruction.images.values() if i.has_pose), key=lambda image: image.name)
     if not images:
         raise InputError(f"The COLMAP model in {model} holds no image with a pose.")
     return reconstruction, images

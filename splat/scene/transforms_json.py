@@ -1,6 +1,5 @@
 """transforms.json as instant-ngp and nerfstudio write it."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from plyfile import PlyData, PlyParseError
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError, field_validator
 
 from encoders.errors import InputError
+from encoders.files import parse_json
 from encoders.progress import Report, silent
 from splat.scene.cameras import Row4, first_problem
 from splat.scene.capture import Capture, View, view_names
@@ -151,7 +151,7 @@ def read_points(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 def _parse(path: Path) -> _File:
     try:
-        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        raw: Any = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
