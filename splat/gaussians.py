@@ -130,7 +130,7 @@ def load_ply(path: Path) -> Gaussians:
         vertices = PlyData.read(str(path))["vertex"].data
     except FileNotFoundError:
         raise InputError(f"The Gaussians {path} do not exist; train the scene first.") from None
-    except (PlyParseError, KeyError, ValueError, OSError, UnicodeDecodeError, MemoryError) as error:
+    except (PlyParseError, KeyError, ValueError, OSError, OverflowError, MemoryError) as error:
         raise InputError(f"{path} is not a readable PLY file ({error}); export the scene again.") from error
     names = set(vertices.dtype.names or ())
     missing = [name for name in _columns() if name not in names and not name.startswith(("n", "f_rest"))]

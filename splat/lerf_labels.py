@@ -19,8 +19,10 @@ from encoders.files import parse_json
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Size = Annotated[int, Field(gt=0, le=100_000)]
-Point = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
-Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+# Drawing an outline takes as long as it is tall, whether it is in the picture or not.
+Coordinate = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
+Point = Annotated[list[Coordinate], Field(min_length=2, max_length=2)]
+Box = Annotated[list[Coordinate], Field(min_length=4, max_length=4)]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Outline:
 def _vertices(path: Path) -> int:
     try:
         return PlyData.read(str(path), mmap=True)["vertex"].count
-    except (PlyParseError, KeyError, ValueError, OSError, UnicodeDecodeError, MemoryError) as error:
+    except (PlyParseError, KeyError, ValueError, OSError, OverflowError, MemoryError) as error:
         raise InputError(f"{path} is not a readable PLY file ({error}); export the scene again.") from error
 
 

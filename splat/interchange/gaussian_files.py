@@ -119,9 +119,7 @@ def _read_with_gsply(path: Path, function: str) -> Gaussians:
     library = _gsply()
     try:
         found = getattr(library, function)(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # a library for hostile files may fail in any way
+    except Exception as error:  # hostile files may make it fail in any way, and ask for all memory
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}).") from error
     count = len(found.means)
     sh = torch.zeros(count, SH_BASES, 3)

@@ -139,7 +139,7 @@ def read_points(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
     except OSError as error:
         raise InputError(f"The point cloud {path} cannot be read ({error.strerror or error}).") from error
-    except (PlyParseError, KeyError, ValueError, EOFError) as error:
+    except (PlyParseError, KeyError, ValueError, EOFError, OverflowError, MemoryError) as error:
         raise InputError(f"The point cloud {path} is not a PLY file with x, y and z ({error}).") from error
     if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
         colors = np.stack([vertices[channel] for channel in ("red", "green", "blue")], axis=1).astype(np.uint8)

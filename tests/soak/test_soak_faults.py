@@ -1,0 +1,28 @@
+"""What `make soak` tries for minutes; `make test` has a small part of each."""
+
+import random
+from pathlib import Path
+
+import mortal
+import pytest
+from test_faults_kills import killed
+from test_hostile_files import CAP_MIB, read_changed_files
+
+pytestmark = pytest.mark.soak
+
+CASES = 9000
+"""Per family of formats; more than 100,000 together."""
+
+
+@pytest.mark.parametrize("command", sorted(mortal.COMMANDS))
+def test_killed_thirty_times_it_ends_the_same(command: str, tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(2**31)  # what fails names it
+    assert killed(command, tmp_path, kills=30, seed=seed)["killed"] == 30
+
+
+def test_a_hundred_thousand_changed_files_are_read_or_refused() -> None:
+    outcomes = read_changed_files(CASES, seed=random.SystemRandom().randrange(2**31))
+    for one in outcomes:
+        print(vars(one))
+    assert sum(one.cases for one in outcomes) > 100_000
+    assert all(one.peak_mib < CAP_MIB for one in outcomes)
