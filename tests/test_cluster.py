@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -36,6 +37,11 @@ def run_small_stage(*arguments):
 
     driver.install()
     return cluster_train.run_stage(*arguments)
+
+
+def die(*_):
+    """A stage that no worker survives."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +239,15 @@ def test_a_stage_of_a_killed_worker_is_continued_by_another(
     before = [path.stat().st_mtime_ns for path in records]
     assert dictsplat(*train_command(file, tmp_path / "out", "--cluster", "auto"))[0] == 2
     assert [path.stat().st_mtime_ns for path in records] == before
+
+
+def test_a_stage_whose_workers_all_die_is_told(cluster, dictsplat, tiny_scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("app.cluster_train.run_stage", die)
+    monkeypatch.setattr("app.cluster_train.RETRIES", 1)
+    file = scene_list(tmp_path, tiny_scene)
+    code, _, err = dictsplat(*train_command(file, tmp_path / "out", "--cluster", "auto"))
+    assert err == "tiny (rgb): The worker died 2 times; give the same command again to continue.\n"
+    assert code == 1
 
 
 def test_a_list_is_trained_here_without_ray(dictsplat, tiny_scene, tiny_run, tmp_path, monkeypatch):
