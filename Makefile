@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(wildcard CMakeLists.txt) $(shell find cuda -type f \
 	\( -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' -o -name 'CMakeLists.txt' \) 2>/dev/null)
 
-.PHONY: help setup demo app test lint cuda-check browser bench soak wheel docs sbom clean
+.PHONY: help setup demo app test lint cuda-check browser bench sanitize soak wheel docs sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -47,6 +47,9 @@ lint: $(STAMP) ## ruff and mypy
 
 cuda-check: $(STAMP) ## compile the CUDA kernels for every architecture, within cuda/gpu/budget.json; needs nvcc, no GPU
 	$(BIN)/python cuda/check.py
+
+sanitize: $(STAMP) ## the native CPU code, built with AddressSanitizer and UBSan, through its tests; needs g++
+	$(BIN)/python tests/sanitized.py
 
 app: $(STAMP) ## the app in a browser: ask scenes for things, make new ones, look for defects
 	$(BIN)/dictsplat view $(patsubst %/language.safetensors,%,$(wildcard out/*/language.safetensors))
