@@ -31,7 +31,7 @@ SMALL_ZIP = 16 * MIB
 """Unpacked; up to it `Limits.expansion` does not matter: a drawing of few colours may well shrink to nothing."""
 CHUNK = MIB
 
-_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, TypeError)
+_BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, TypeError, MemoryError)
 _BROKEN_ZIP = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError,
     struct.error,

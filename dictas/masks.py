@@ -97,7 +97,7 @@ def defect_pixels(path: Path) -> NDArray[np.bool_]:
         raise
     except FileNotFoundError:
         raise InputError(f"The mask {path} does not exist.") from None
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error, MemoryError) as error:
         raise InputError(f"The mask {path} cannot be read ({error}); replace it.") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"The mask {path} is too large ({error}); shrink it.") from error

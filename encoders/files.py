@@ -169,6 +169,9 @@ def white_level(paths: Iterable[Path]) -> int | None:
     return next(white for white in WHITES if max(peaks) <= white) if peaks else None
 
 
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, MemoryError)
+"""What Pillow raises for damaged files; their headers may ask for more memory than there is."""
+
 _Result = TypeVar("_Result")
 
 
@@ -185,8 +188,9 @@ def _decoded(path: Path, convert: Callable[[Image.Image], _Result]) -> _Result:
         raise
     except FileNotFoundError:
         raise InputError(f"The image {path} does not exist.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise InputError(f"The image {path} cannot be read ({error}); replace or remove it.") from error
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        reason = str(error) or "it asks for too much memory"
+        raise InputError(f"The image {path} cannot be read ({reason}); replace or remove it.") from error
 
 
 def _turned(image: Image.Image) -> Image.Image:

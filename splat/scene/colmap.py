@@ -1,5 +1,6 @@
 """COLMAP reconstructions, text or binary, with the images they were made from."""
 
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def read(model: Path, scene: Path, report: Report = silent) -> Capture:
     folder = _image_folder(model, scene, [image.name for image in images])
     views = []
     for name, image in zip(view_names([image.name for image in images], model), images, strict=True):
-        if (folder / image.name).is_file():
+        if isfile(folder / image.name):
             views.append(view_of(image, name, folder / image.name, model))
     if len(views) < len(images):
         missing = len(images) - len(views)
@@ -57,7 +58,7 @@ def image_files(model: Path, scene: Path) -> list[Path]:
     """
     names = [image.name for image in _load(model)[1]]
     folder = _image_folder(model, scene, names)
-    return [folder / name for name in names if (folder / name).is_file()]
+    return [folder / name for name in names if isfile(folder / name)]
 
 
 def _load(model: Path) -> tuple[pycolmap.Reconstruction, list[pycolmap.Image]]:
@@ -103,7 +104,7 @@ def _image_folder(model: Path, scene: Path, names: list[str]) -> Path:
         scene / "images", scene / "input", scene,
         model.parent / "images", model.parent.parent / "images", model.parent.parent.parent / "images",
     ]  # fmt: skip
-    found = max(candidates, key=lambda folder: sum((folder / name).is_file() for name in names))
+    found = max(candidates, key=lambda folder: sum(isfile(folder / name) for name in names))
     if not any((found / name).is_file() for name in names):
         raise InputError(
             f"None of the {len(names)} images of the COLMAP model in {model} was found (the first is "

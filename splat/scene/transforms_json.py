@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -166,13 +167,15 @@ def _parse(path: Path) -> _File:
 
 def _find_image(folder: Path, file_path: str) -> Path | None:
     named = folder / file_path.replace("\\", "/")
-    if named.is_file():
+    if not named.name:
+        return None
+    if isfile(named):  # unlike Path.is_file, False for a name that is too long
         return named
     # NeRF's own data sets leave the extension out.
     for suffix in IMAGE_SUFFIXES:
         for candidate in (suffix, suffix.upper()):
             full = named.with_name(named.name + candidate)
-            if full.is_file():
+            if isfile(full):
                 return full
     return None
 
