@@ -133,9 +133,11 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         return
     for text in content.splitlines():
         try:
-            yield json.loads(text)
+            line = json.loads(text)
         except ValueError:
             continue  # the disk was full, or the machine stopped, in the middle of it
+        if isinstance(line, dict):
+            yield line
 
 
 def _seconds_left(lines: list[dict[str, Any]]) -> float | None:
