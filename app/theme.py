@@ -30,7 +30,7 @@ footer .show-api { display: flex !important; }
 .narrow { align-self: flex-start; width: auto !important; }
 @media (width <= 640px) {
   .low-on-phones :is(.upload-container:not(.icon-mode), .file-preview-holder) { height: 7rem !important; }
-  .low-on-phones [data-testid="upload-icon"], .under-progress .progress-text { display: none; }
+  .low-on-phones [data-testid="upload-icon"], .under-progress .progress-text, #tagline { display: none; }
 }
 .main.fillable { padding-inline: clamp(16px, 8vw - 16px, 32px) !important; }
 """

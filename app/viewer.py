@@ -95,7 +95,10 @@ def build(scenes: Scenes, root: Path, device: str = "auto") -> tuple[gr.Blocks, 
         # First, so that no event of the page takes a name that programs know.
         with gr.Row(visible=False):
             SceneApi(scenes, scratch).endpoints()
-        gr.Markdown("# dictsplat\nAsk 3D scenes for things by name; find what is wrong with parts by a few good ones.")
+        gr.Markdown("# dictsplat")
+        gr.Markdown(
+            "Ask 3D scenes for things by name; find what is wrong with parts by a few good ones.", elem_id="tagline"
+        )
         with gr.Tabs(selected="scene" if len(scenes) else "new"):
             with gr.Tab("Scene", id="scene") as tab:
                 scene_tab(scenes, SceneEvents(scenes, visits, painter), scratch, tab)

@@ -72,7 +72,7 @@ class OnlineDictionary:
             return
         missed = vectors - densify(indices, values, len(self.atoms)) @ self.atoms
         errors = missed.norm(dim=1) * shares
-        for atom in dead.tolist():
+        for atom in dead.cpu().tolist():
             worst = int(errors.argmax())
             if float(errors[worst]) < 1e-3:
                 return
@@ -93,7 +93,7 @@ def improved(atoms: torch.Tensor, products: torch.Tensor, targets: torch.Tensor)
     """
     fresh = atoms.double()
     usage = products.diagonal()
-    for atom in torch.nonzero(usage > _DEAD * usage.mean())[:, 0].tolist():
+    for atom in torch.nonzero(usage > _DEAD * usage.mean())[:, 0].cpu().tolist():
         moved = fresh[atom] + (targets[atom] - products[atom] @ fresh) / usage[atom]
         length = float(moved.norm())
         if length > 1e-9:

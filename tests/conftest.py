@@ -30,7 +30,8 @@ def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("run") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
         driver.install(patch.setattr)
-        train(out, TrainConfig(tiny_scene, preset="fast", encoder="colour", device="cpu"), scorer=score)
+        config = TrainConfig(tiny_scene, preset="fast", encoder="colour", dictionary="kmeans", device="cpu")
+        train(out, config, scorer=score)
     return out
 
 
