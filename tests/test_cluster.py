@@ -214,6 +214,8 @@ def train_command(file, out, *options):
         "fast",
         "--encoder",
         "colour",
+        "--dictionary",
+        "kmeans",
         "--device",
         "cpu",
         *options,
@@ -266,7 +268,7 @@ def test_a_list_is_trained_here_without_ray(dictsplat, tiny_scene, tiny_run, tmp
 
 def test_scores_of_replaced_results_do_not_count_as_done(tiny_scene, tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "out" / "tiny")
-    options = {"preset": "fast", "encoder": "colour"}
+    options = {"preset": "fast", "encoder": "colour", "dictionary": "kmeans"}
     file = scene_list(tmp_path, tiny_scene)
     (job,) = read_jobs(file, tmp_path / "out", options)
     assert job.is_done()
