@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
-from splat.omp import least_squares, omp
+from splat.omp import in_chunks, least_squares, omp
 
 Coding = Literal["nonnegative", "signed", "abs-topk"]
 CODINGS: tuple[Coding, ...] = get_args(Coding)
@@ -45,16 +45,11 @@ def abs_topk(
         chunk: rows coded at a time.
         correlations, gram, nonzeros: as for `code`, which also has what is returned.
     """
-    rows, atoms = correlations.shape
-    if not 1 <= nonzeros <= atoms:
-        raise ValueError(f"nonzeros is {nonzeros}, the dictionary has {atoms} atoms")
-    indices = torch.zeros(rows, nonzeros, dtype=torch.uint8, device=correlations.device)
-    weights = torch.zeros(rows, nonzeros, dtype=correlations.dtype, device=correlations.device)
-    for start in range(0, rows, chunk):
-        part = correlations[start : start + chunk]
+
+    def work(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         strengths, chosen = part.abs().topk(nonzeros, dim=1)
         used = strengths > tolerance
         little = gram[chosen[:, :, None], chosen[:, None, :]]
-        weights[start : start + chunk] = least_squares(little, part.gather(1, chosen), used)
-        indices[start : start + chunk] = chosen.masked_fill(~used, 0).to(torch.uint8)
-    return indices, weights
+        return chosen.masked_fill(~used, 0), least_squares(little, part.gather(1, chosen), used)
+
+    return in_chunks(work, correlations, nonzeros, chunk)

@@ -8,7 +8,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from encoders.errors import InputError
 from encoders.progress import Report, silent
-from splat.region_views import RegionViews
+from splat.region_views import NO_REGIONS, RegionViews
 
 KMEANS_ROWS = 100_000
 """At most this many regions per level take part in k-means, drawn by area."""
@@ -36,14 +36,13 @@ def kmeans_dictionary(
     for index in range(len(views)):
         view = views.view(index)
         for level in range(levels):
-            ids = view.ids[level]
-            area = torch.bincount(ids[ids >= 0], minlength=len(view.embeddings))
+            area = view.areas(level)
             present = area > 0
             gathered[level].append(view.embeddings[present].half().cpu())
             areas[level].append(area[present].cpu())
         report(index + 1, len(views) + levels, "gathering regions")
     if not any(len(rows) for level in gathered for rows in level):
-        raise InputError("No training view has a region; run the features stage with other --regions.")
+        raise InputError(NO_REGIONS)
     random = np.random.default_rng(seed)
     dictionaries = []
     for level in range(levels):

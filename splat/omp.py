@@ -5,6 +5,8 @@ the atoms only through their Gram matrix, ``G = A A^T`` ("batch OMP", Rubinstein
 makes coding a million 512-dimensional features possible in N x L memory.
 """
 
+from collections.abc import Callable
+
 import torch
 
 _RIDGE = 1e-6
@@ -37,6 +39,24 @@ def omp(
         indices: uint8 [N, K]; unused slots are 0
         weights: float [N, K]; unused slots are 0
     """
+
+    def work(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return _omp_chunk(part, gram, nonzeros, nonnegative, tolerance)
+
+    return in_chunks(work, correlations, nonzeros, chunk)
+
+
+def in_chunks(
+    work: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    correlations: torch.Tensor,
+    nonzeros: int,
+    chunk: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Code `chunk` rows at a time with ``work``: indices uint8 [N, K] and weights float [N, K].
+
+    Raises:
+        ValueError: `nonzeros` is not in 1..L.
+    """
     rows, atoms = correlations.shape
     if not 1 <= nonzeros <= atoms:
         raise ValueError(f"nonzeros is {nonzeros}, the dictionary has {atoms} atoms")
@@ -44,7 +64,7 @@ def omp(
     weights = torch.zeros(rows, nonzeros, dtype=correlations.dtype, device=correlations.device)
     for start in range(0, rows, chunk):
         part = slice(start, start + chunk)
-        found, values = _omp_chunk(correlations[part], gram, nonzeros, nonnegative, tolerance)
+        found, values = work(correlations[part])
         indices[part], weights[part] = found.to(torch.uint8), values
     return indices, weights
 

@@ -13,7 +13,7 @@ from encoders.errors import InputError
 from encoders.progress import Report, silent
 from splat.codes import densify
 from splat.coding import Coding, code
-from splat.region_views import RegionViews
+from splat.region_views import NO_REGIONS, RegionViews
 
 _DEAD = 1e-6
 """Share of the mean usage below which an atom counts as unused."""
@@ -133,12 +133,11 @@ def online_dictionary(
                 unit = torch.nn.functional.normalize(start, dim=1).to(view.embeddings)
                 known.append(OnlineDictionary.start(unit, nonzeros, coding))
         for level, dictionary in enumerate(known):
-            ids = view.ids[level]
-            area = torch.bincount(ids[ids >= 0], minlength=len(view.embeddings))
+            area = view.areas(level)
             present = area > 0
             seen |= bool(present.any())
             dictionary.learn(view.embeddings[present], area[present].float())
         report(step + 1, passes * len(views), "learning the dictionary")
     if not seen:
-        raise InputError("No training view has a region; run the features stage with other --regions.")
+        raise InputError(NO_REGIONS)
     return torch.stack([dictionary.atoms for dictionary in known])

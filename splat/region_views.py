@@ -27,6 +27,8 @@ Gaussian and view and 8 per tile that one touches, at most."""
 SPLAT_BYTES = 512 << 20
 """Splat all levels together while one view's channels fit in this, else one level at a time."""
 
+NO_REGIONS = "No training view has a region; run the features stage with other --regions."
+
 FIT_PIXELS = 50_000
 """About as many pixels of a view are fitted to: regions are large, and a quarter of the pixels says the same."""
 
@@ -45,6 +47,11 @@ class RegionView:
 
     ids: torch.Tensor
     embeddings: torch.Tensor
+
+    def areas(self, level: int) -> torch.Tensor:
+        """How many pixels each region has at a level. int64 [R]"""
+        ids = self.ids[level]
+        return torch.bincount(ids[ids >= 0], minlength=len(self.embeddings))
 
 
 class RegionViews:
