@@ -20,10 +20,9 @@ import encoders
 from app.cluster import Cluster
 from app.cluster_list import Failure, Job, failure
 from app.score import score
-from encoders.errors import InputError
 from encoders.progress import Report
 from splat.pipeline import train
-from splat.run import STAGES
+from splat.run import STAGES, RunInUse
 from splat.train_config import pick_device
 
 SCORE = "score"
@@ -140,9 +139,8 @@ def _when_free(work: Callable[[], object]) -> None:
         try:
             work()
             return
-        except InputError as error:
-            # The lock's own exception; what else is wrong with an input will not pass by waiting.
-            if not isinstance(error.__context__, BlockingIOError) or time.monotonic() > end:
+        except RunInUse:
+            if time.monotonic() > end:
                 raise
         time.sleep(1.0)
 

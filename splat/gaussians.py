@@ -120,18 +120,27 @@ def save_ply(path: Path, gaussians: Gaussians) -> None:
         PlyData([PlyElement.describe(vertices, "vertex")]).write(str(temporary))
 
 
+def ply_vertices(path: Path) -> PlyElement:
+    """The vertices of a PLY file; of a binary one they are mapped, not read yet.
+
+    Raises:
+        InputError: the file is missing or is not a PLY.
+    """
+    try:
+        return PlyData.read(str(path))["vertex"]
+    except FileNotFoundError:
+        raise InputError(f"The Gaussians {path} do not exist; train the scene first.") from None
+    except (PlyParseError, KeyError, ValueError, OSError, OverflowError, MemoryError) as error:
+        raise InputError(f"{path} is not a readable PLY file ({error}); export the scene again.") from error
+
+
 def load_ply(path: Path) -> Gaussians:
     """Read a 3DGS PLY, whoever trained it; spherical harmonics of a lower degree are padded with zeros.
 
     Raises:
         InputError: the file is missing, is not such a PLY, or has values that are not finite.
     """
-    try:
-        vertices = PlyData.read(str(path))["vertex"].data
-    except FileNotFoundError:
-        raise InputError(f"The Gaussians {path} do not exist; train the scene first.") from None
-    except (PlyParseError, KeyError, ValueError, OSError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path} is not a readable PLY file ({error}); export the scene again.") from error
+    vertices = ply_vertices(path).data
     names = set(vertices.dtype.names or ())
     missing = [name for name in _columns() if name not in names and not name.startswith(("n", "f_rest"))]
     if missing:

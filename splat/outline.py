@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plyfile import PlyData, PlyParseError
-
-from encoders.errors import InputError
 from splat.codes import LanguageField
+from splat.gaussians import ply_vertices
 from splat.run import Run
 from splat.scene import Camera, load_cameras
 from splat.trained import Trained
@@ -47,20 +45,9 @@ class Outline:
         run.require("rgb", "language")
         run.check_language()
         field = LanguageField.load(run.language_path)
-        count = _vertices(run.gaussians_path)
-        if count != len(field):
-            raise InputError(
-                f"{run.gaussians_path} has {count} Gaussians but {run.language_path} codes for {len(field)}; "
-                f"bring them together with: dictsplat train --out {folder} --resume"
-            )
+        count = ply_vertices(run.gaussians_path).count
+        run.check_counts(count, len(field))
         return cls(run.folder, field.encoder, count, _held_out_first(*load_cameras(run.cameras_path)))
-
-
-def _vertices(path: Path) -> int:
-    try:
-        return PlyData.read(str(path), mmap=True)["vertex"].count
-    except (PlyParseError, KeyError, ValueError, OSError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path} is not a readable PLY file ({error}); export the scene again.") from error
 
 
 def _held_out_first(cameras: Sequence[Camera], test_names: Sequence[str]) -> tuple[str, ...]:

@@ -20,9 +20,9 @@ from splat.fit_language import LanguageConfig, fit_language
 from splat.fit_rgb import RgbConfig, fit_rgb
 from splat.gaussians import load_ply, save_ply
 from splat.image_metrics import WINDOW
-from splat.interchange.gaussian_files import is_compressed, read_gaussians
+from splat.interchange.gaussian_files import is_plain_ply, read_gaussians
 from splat.interchange.langsplat_features import REGIONS, import_features
-from splat.run import STAGES, Run, file_digest, storage_errors
+from splat.run import STAGES, Run, StageRecord, file_digest, storage_errors
 from splat.scene import Scene, load_scene, save_cameras
 from splat.scene.scale import automatic_scale
 from splat.score import score_run
@@ -158,8 +158,7 @@ class _Training:
                 continue
             if name == "features" and stage.status == "running" and FeatureStore(self.run.features_path).empty:
                 continue  # started with an encoder that never got to a view
-            wanted = self.inputs[name]
-            had = _EARLIER[name] | stage.inputs
+            wanted, had = self.inputs[name], _had(name, stage)
             changed = [key for key in wanted if had.get(key) != wanted[key]]
             if changed:
                 was = ", ".join(f"--{key} {had.get(key)}" for key in changed)
@@ -204,7 +203,7 @@ class _Training:
         if path.is_file() and file_digest(path) == file_digest(source):
             return
         gaussians = read_gaussians(source)
-        if source.name.lower().endswith(".ply") and not is_compressed(source):
+        if is_plain_ply(source):
             with atomic_path(path) as temporary:
                 shutil.copyfile(source, temporary)
         else:
@@ -243,7 +242,7 @@ class _Training:
             "dictionary": self.language.start,
         }
         stage = run.stage("language")
-        same = stage is not None and _EARLIER["language"] | stage.inputs == inputs
+        same = stage is not None and _had("language", stage) == inputs
         if same and stage is not None and stage.status == "done" and run.language_path.is_file():
             self.reports("language")(1, 1, "done before")
             return
@@ -261,6 +260,11 @@ class _Training:
             )
             field.save(run.language_path)
             step.stats = _numbers(stats)
+
+
+def _had(name: str, stage: StageRecord) -> dict[str, Any]:
+    """The inputs of a stage, with those that older runs do not record."""
+    return _EARLIER[name] | stage.inputs
 
 
 def _numbers(stats: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,10 @@ _TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc", "ios
 """torch.save does not say why a write failed; on a file that could be opened it is the disk."""
 
 
+class RunInUse(InputError):
+    """Another process holds the run folder's lock; it may let go of it."""
+
+
 class StageRecord(BaseModel):
     """How far one stage is. ``inputs`` identifies everything its result depends on."""
 
@@ -107,7 +111,8 @@ class Run:
         The lock is the kernel's: it goes when the process goes, however that happens.
 
         Raises:
-            InputError: another process holds it, or as `Run.open` for a damaged or newer `run.json`.
+            RunInUse: another process holds it.
+            InputError: as `Run.open` for a damaged or newer `run.json`.
         """
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
@@ -118,7 +123,7 @@ class Run:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise InputError(
+                raise RunInUse(
                     f"Another dictsplat process is training in {folder}; wait for it or choose another --out."
                 ) from None
             run = cls(folder, read_record(folder / "run.json"))
@@ -203,6 +208,18 @@ class Run:
                 )
         if not self.cameras_path.is_file():
             raise InputError(f"{self.cameras_path} is missing; run: dictsplat train --out {self.folder} --resume")
+
+    def check_counts(self, gaussians: int, codes: int) -> None:
+        """Check that there is a code for each of the run's Gaussians.
+
+        Raises:
+            InputError: there are more or fewer.
+        """
+        if gaussians != codes:
+            raise InputError(
+                f"{self.gaussians_path} has {gaussians} Gaussians but {self.language_path} codes for {codes}; "
+                f"bring them together with: dictsplat train --out {self.folder} --resume"
+            )
 
     def check_language(self) -> None:
         """Check that the language codes were fitted to the Gaussians that the run has now.

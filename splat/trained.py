@@ -40,12 +40,7 @@ class Trained:
         run.check_language()
         gaussians = load_ply(run.gaussians_path)
         field = LanguageField.load(run.language_path)
-        if len(gaussians) != len(field):
-            raise InputError(
-                f"{run.gaussians_path} has {len(gaussians)} Gaussians but "
-                f"{run.language_path} codes for {len(field)}; "
-                f"bring them together with: dictsplat train --out {folder} --resume"
-            )
+        run.check_counts(len(gaussians), len(field))
         cameras, test_names = load_cameras(run.cameras_path)
         return cls(run.folder, gaussians.to(device), field.to(device), cameras, test_names)
 

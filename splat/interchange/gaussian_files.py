@@ -45,7 +45,7 @@ def read_gaussians(path: Path) -> Gaussians:
         return _checked(path, _read_splat(path))
     if kind == ".spz":
         return _checked(path, turned(_read_with_gsply(path, "read_spz")))
-    if not is_compressed(path):
+    if is_plain_ply(path):
         return load_ply(path)
     with path.open("rb") as file:
         if b"end_header" not in file.read(_HEADER):  # gsply would look for it forever
@@ -53,10 +53,12 @@ def read_gaussians(path: Path) -> Gaussians:
     return _checked(path, _read_with_gsply(path, "plyread"))
 
 
-def is_compressed(path: Path) -> bool:
-    """Whether a PLY is a compressed one, whatever it is called."""
+def is_plain_ply(path: Path) -> bool:
+    """Whether a file is a 3DGS PLY, and not a compressed one that is called like it."""
+    if _kind(path) not in (".ply", COMPRESSED):
+        return False
     with path.open("rb") as file:
-        return b"packed_position" in file.read(_HEADER)
+        return b"packed_position" not in file.read(_HEADER)
 
 
 def write_gaussians(path: Path, gaussians: Gaussians) -> None:

@@ -16,10 +16,9 @@ from splat.gaussians import Gaussians, save_ply
 from splat.interchange.langsplat_v2 import find_checkpoint, read_levels
 from splat.run import Run, file_digest, storage_errors
 from splat.scene import Camera, load_scene, save_cameras
+from splat.scene.cameras import Row3
 from splat.scene.scale import automatic_scale
 from splat.train_config import TrainConfig
-
-Row3 = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 
 
 class _CameraOf3dgs(BaseModel):
