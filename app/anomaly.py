@@ -12,6 +12,7 @@ import typer
 
 from app import anomaly_eval, anomaly_train
 from app.exits import EXIT_FAULT
+from app.options import Device
 
 anomaly = typer.Typer(
     name="anomaly",
@@ -64,7 +65,7 @@ def predict(
         int | None, typer.Option(help="Processes that read photos. Default: half the cores, at most 4.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Photos or tiles shown to the model at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json on stdout and nothing else.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away what OUT holds of an earlier command.")

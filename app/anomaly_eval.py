@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.exits import EXIT_FAULT
+from app.options import Device
 
 if TYPE_CHECKING:
     from dictas.samples import InspectionClass
@@ -63,7 +64,7 @@ def evaluate(
         int | None, typer.Option(help="Processes that read images. Default: half the cores, at most 4.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Images or tiles shown to the model at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json on stdout and nothing else.")] = False,
 ) -> None:
     """Measure on a data set with masks, beside other methods. Run it again to continue after a stop.

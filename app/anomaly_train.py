@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from app.options import Device
+
 
 def register(anomaly: typer.Typer) -> None:
     """Add the command to `dictsplat anomaly`."""
@@ -33,7 +35,7 @@ def train(
         int | None, typer.Option(help="Processes that make images. Default: half the cores, at most 4.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Teach a detector what defects look like on things that have none. Run it again to continue after a stop.
 

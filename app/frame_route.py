@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Annotated
 
-import cv2
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -22,6 +20,7 @@ from starlette.routing import Route
 
 from app.exits import is_out_of_memory
 from app.frames import LARGEST, Frame, Painter, Stale
+from app.pictures import encoded
 from app.visits import OVER, Gesture, Stand, Visit, Visits, at_home, moved
 from encoders.errors import InputError
 
@@ -135,16 +134,8 @@ def _draw(painter: Painter, visit: Visit, stand: Stand, asked: FrameRequest, sta
     if frame.results and not asked.moving:
         levels = tuple(result.level for result in frame.results)
         visit.change(lambda now: replace(now, levels=levels) if now.prepared is stand.prepared else now)
-    return Response(jpeg(frame, QUALITY[asked.moving]), media_type="image/jpeg", headers=_headers(frame))
-
-
-def jpeg(frame: Frame, quality: int) -> bytes:
-    """A frame's picture as JPEG."""
-    written, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(frame.picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    assert written
-    return bytes(data)
+    picture = encoded(frame.picture, "jpg", QUALITY[asked.moving])
+    return Response(picture, media_type="image/jpeg", headers=_headers(frame))
 
 
 def _headers(frame: Frame) -> dict[str, str]:

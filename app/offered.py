@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 
+from app.pictures import encoded
 from encoders.files import atomic_path
 
 QUALITY = 92
@@ -26,11 +26,7 @@ def offered(picture: NDArray[np.uint8], kind: Literal["png", "jpg"] = "png") -> 
 
     The same picture is written once. Gradio removes it some hours after it was last offered.
     """
-    written, data = cv2.imencode(
-        f".{kind}", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    )
-    assert written
-    content = bytes(data)
+    content = encoded(picture, kind, QUALITY)
     path = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest() / f"picture.{kind}"
     try:
         os.utime(path)

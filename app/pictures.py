@@ -1,6 +1,7 @@
 """Pictures of an answer: relevancy as heat, and the selected pixels on the rendered view."""
 
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,6 +23,15 @@ def coloured(values: NDArray[np.floating], colormap: int) -> NDArray[np.uint8]:
     """Values 0..1 [H, W] through one of OpenCV's colour maps to uint8 RGB [H, W, 3]."""
     levels = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(levels, colormap), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def encoded(picture: NDArray[np.uint8], kind: Literal["png", "jpg"], quality: int) -> bytes:
+    """A picture uint8 [H, W, 3] as the content of a file; ``quality`` 0..100 is that of a JPEG."""
+    written, data = cv2.imencode(
+        f".{kind}", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    assert written
+    return bytes(data)
 
 
 def overlay(picture: NDArray[np.uint8], mask: NDArray[np.bool_], point: tuple[int, int]) -> NDArray[np.uint8]:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from app.options import Device
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -32,7 +34,7 @@ def train(
     nonzeros: Annotated[int | None, typer.Option(help="Atoms per Gaussian and level. Default: 4.")] = None,
     coding: Annotated[str | None, typer.Option(help="nonnegative, signed or abs-topk. Default: nonnegative.")] = None,
     dictionary: Annotated[str | None, typer.Option(help="Starts from kmeans or online. Default: by --solver.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     scale: Annotated[
         float | None,
         typer.Option(help="Shrink photos by it first. Default: 1, 1/2, 1/4, ... for about 1000 pixels."),

@@ -161,6 +161,17 @@ def visit(chromium: "Browser", site: Site) -> Iterator[Callable[..., "Page"]]:
     assert not complaints, "\n".join(complaints)
 
 
+@pytest.fixture
+def page(visit: Callable[..., "Page"]) -> "Page":
+    """The Scene tab, as a visitor who just came sees it."""
+    from page import at_rest
+
+    page = visit()
+    page.set_default_timeout(30_000)
+    at_rest(page)
+    return page
+
+
 def main() -> None:
     """`dictsplat view` with small trainings, and small uploads."""
     import driver

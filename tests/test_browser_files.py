@@ -1,7 +1,6 @@
 """Files of the Scene tab, fetched through a browser: what is in them is what was seen, and what the saved run says."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import Site
-from page import at_rest, choose, download, look_for, opened, picture, show
+from page import choose, download, look_for, opened, picture, show
 from truth import VIEW, encoder_of, overlap, true_mask, true_relevancy
 
 from encoders.base import LEVELS
@@ -20,15 +19,6 @@ from splat.trained import Trained
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-
-@pytest.fixture
-def page(visit: Callable[..., "Page"]) -> "Page":
-    """The Scene tab, as a visitor who just came sees it."""
-    page = visit()
-    page.set_default_timeout(30_000)
-    at_rest(page)
-    return page
 
 
 def saved(page: "Page", kind: str, name: str, folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """What the viewport draws over the scene, in a browser: held against what is true of the room and of the saved run."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import Site
-from page import at_rest, forget, look_for, opened, picture, picture_after, show, slide, values
+from page import forget, look_for, opened, picture, picture_after, show, slide, values
 from truth import VIEW, encoder_of, inner_mask, overlap, room_without, true_depth, true_mask, true_relevancy
 
 from app.layers import COLORS
@@ -20,15 +20,6 @@ from splat.trained import Trained
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-
-@pytest.fixture
-def page(visit: Callable[..., "Page"]) -> "Page":
-    """The Scene tab, as a visitor who just came sees it."""
-    page = visit()
-    page.set_default_timeout(30_000)
-    at_rest(page)
-    return page
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from app.frame_route import QUALITY, jpeg
+from app.frame_route import QUALITY
 from app.frames import Painter, fitted
+from app.pictures import encoded
 from app.scenes import Scenes
 from app.visits import Gesture, first_stand, moved
 from splat.rasterize import rasterize_rgb
@@ -44,7 +45,7 @@ def test_a_moving_frame_costs_little_more_than_its_picture(painted: Path) -> Non
         return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY[True]])[1].tobytes()
 
     def whole(_camera: Camera) -> bytes:
-        return jpeg(painter.draw(stand, WIDTH, quick=True), QUALITY[True])
+        return encoded(painter.draw(stand, WIDTH, quick=True).picture, "jpg", QUALITY[True])
 
     times: dict[str, list[float]] = {"bare": [], "whole": []}
     # In turns, so that what slows the machine down for a while slows both.
