@@ -89,8 +89,8 @@ def predict(
     from dictas.images import text_of
     from dictas.predict import PredictOptions
     from dictas.predict import predict as run
-    from splat.run import storage_errors
-    from splat.train_config import pick_device
+    from encoders.devices import pick_device
+    from encoders.storage import storage_errors
 
     options = PredictOptions(
         tile=tile,

@@ -79,8 +79,8 @@ def evaluate(
     from dictas.datasets import read_dataset
     from dictas.evaluate import EvaluateOptions
     from dictas.evaluate import evaluate as measure
-    from splat.run import storage_errors
-    from splat.train_config import pick_device
+    from encoders.devices import pick_device
+    from encoders.storage import storage_errors
 
     names = {"all": [*BASELINES], "none": []}.get(baselines, _listed(baselines))
     options = EvaluateOptions(

@@ -22,10 +22,10 @@ from dictas.remask import snapped, stored_map
 from dictas.results import write_results
 from dictas.support import Learned
 from dictas.thresholds import Threshold
+from encoders.devices import pick_device
 from encoders.errors import InputError
 from encoders.files import read_image, white_level
 from encoders.progress import Report, silent
-from splat.train_config import pick_device
 
 GOOD, JUDGE, OUT = "good", "judge", "out"
 """Folders of an inspection: good parts, photos to judge, results."""

@@ -51,10 +51,10 @@ def train(
     from dictas.fit import fit
     from dictas.lookup import PROJECTIONS
     from dictas.presets import fit_config, model_config
+    from encoders.devices import pick_device
     from encoders.errors import InputError
     from encoders.state_prompts import state_vectors
-    from splat.run import storage_errors
-    from splat.train_config import pick_device
+    from encoders.storage import storage_errors
 
     if preset not in ("default", "paper"):
         raise InputError(f"There is no preset {preset!r}; known are default and paper.")

@@ -10,15 +10,15 @@ import numpy as np
 
 import encoders
 from app.pictures import write_answer
+from encoders.devices import pick_device
 from encoders.errors import InputError
 from encoders.files import write_json
+from encoders.storage import storage_errors
 from splat.device import splat_device
 from splat.evaluate import renderer
 from splat.gaussians import save_ply
 from splat.query import DEFAULT_NEGATIVES, QueryResult, query_view, select_gaussians
-from splat.run import storage_errors
 from splat.scene import Camera, load_cameras
-from splat.train_config import pick_device
 from splat.trained import Trained
 
 VIEWS_TO_TRY = 8

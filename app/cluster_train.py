@@ -20,10 +20,10 @@ import encoders
 from app.cluster import Cluster
 from app.cluster_list import Failure, Job, failure
 from app.score import score
+from encoders.devices import pick_device
 from encoders.progress import Report
 from splat.pipeline import train
 from splat.run import STAGES, RunInUse
-from splat.train_config import pick_device
 
 SCORE = "score"
 RETRIES = 3

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from app.score import score
+from encoders.storage import storage_errors
 from splat.pipeline import StageReport, train
-from splat.run import storage_errors
 from splat.scene.demo import write_demo_scene
 from splat.train_config import TrainConfig
 

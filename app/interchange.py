@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder made by train, demo or import.")]
+from app.options import RunArgument
+
 Form = Literal["gaussians", "langsplat-v2", "langsplat-features"]
 
 
@@ -40,8 +41,8 @@ def import_(
     """Make a run folder of a scene that LangSplatV2 trained; it can then be asked, shown, cut and scored."""
     import encoders
     from app.progress import StageProgress
+    from encoders.devices import pick_device
     from splat.interchange.imported import import_langsplat_v2
-    from splat.train_config import pick_device
 
     with StageProgress() as reports:
         model = encoders.create(encoder, device=pick_device(device))
@@ -69,10 +70,11 @@ def export(
 ) -> None:
     """Write a run for other programs."""
     from app.progress import StageProgress
+    from encoders.storage import storage_errors
     from splat.gaussians import load_ply
     from splat.interchange.exported import export_features, export_langsplat_v2
     from splat.interchange.gaussian_files import write_gaussians
-    from splat.run import Run, storage_errors
+    from splat.run import Run
 
     with StageProgress() as reports, storage_errors(out):
         report = reports("export")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import encoders
+from encoders.devices import pick_device
 from encoders.errors import InputError
 from splat.device import splat_device
 from splat.feature_colors import gaussian_colors
 from splat.outline import Outline
 from splat.scene.orbit import scene_up
-from splat.train_config import pick_device
 from splat.trained import Trained
 
 KEPT = 4

@@ -6,8 +6,9 @@ from typing import Any
 from app.report import Pictures, write_report
 from encoders.errors import InputError
 from encoders.progress import Report
+from encoders.storage import storage_errors
 from splat.pipeline import StageReport
-from splat.run import Run, storage_errors
+from splat.run import Run
 from splat.scene import Scene, load_scene
 from splat.score import score_run
 from splat.train_config import TrainConfig

@@ -6,10 +6,10 @@ from functools import cache
 
 import torch
 
+from encoders.devices import parse_device
 from encoders.errors import InputError
 from splat.gsplat_build import gsplat_obstacle
 from splat.ops import cuda_kernels
-from splat.train_config import parse_device
 
 _log = logging.getLogger(__name__)
 

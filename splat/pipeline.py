@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import encoders
+from encoders.devices import pick_device
 from encoders.errors import InputError
 from encoders.files import atomic_path
 from encoders.progress import Report, silent
+from encoders.storage import storage_errors
 from splat.device import splat_device
 from splat.features import FeatureStore, extract_features
 from splat.fit_language import LanguageConfig, fit_language
@@ -22,12 +24,12 @@ from splat.gaussians import load_ply, save_ply
 from splat.image_metrics import WINDOW
 from splat.interchange.gaussian_files import is_plain_ply, read_gaussians
 from splat.interchange.langsplat_features import REGIONS, import_features
-from splat.run import STAGES, Run, StageRecord, file_digest, storage_errors
+from splat.run import STAGES, Run, StageRecord, file_digest
 from splat.scene import Scene, load_scene, save_cameras
 from splat.scene.scale import automatic_scale
 from splat.score import score_run
 from splat.stage import RunningStage
-from splat.train_config import TrainConfig, pick_device
+from splat.train_config import TrainConfig
 
 StageReport = Callable[[str], Report]
 """Gives the `Report` that a stage, by its name, tells its progress to."""

@@ -14,7 +14,6 @@ Every file is replaced atomically, so a file that exists is whole. A stage count
 says so *and* the inputs it was run with are the ones asked for now.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -27,19 +26,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
 
 from encoders.errors import InputError
 from encoders.files import parse_json, write_json
 
 SCHEMA_VERSION = 1
 STAGES = ("rgb", "features", "language")
-
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of the system that mean: no room for this file."""
-
-_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc", "iostream error")
-"""torch.save does not say why a write failed; on a file that could be opened it is the disk."""
 
 
 class RunInUse(InputError):
@@ -283,33 +275,3 @@ def peak_rss_mb() -> float:
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return max(own, children) / 1024.0
-
-
-@contextmanager
-def storage_errors(folder: Path) -> Iterator[None]:
-    """Turn "the disk is full" and "may not write here" into an `InputError` about ``folder``.
-
-    Besides OSError this knows how safetensors and torch, which write from native code, report it.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise _disk_full(folder, error) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise InputError(
-                f"{error.filename or folder} cannot be written ({error.strerror}); choose another --out."
-            ) from error
-        raise
-    except (SafetensorError, RuntimeError) as error:
-        text = str(error)
-        full = any(f"os error {code}" in text for code in FULL_DISK)
-        if full or any(sign in text for sign in _TORCH_CANNOT_WRITE):
-            raise _disk_full(folder, error) from error
-        raise
-
-
-def _disk_full(folder: Path, error: Exception) -> InputError:
-    return InputError(
-        f"The disk with {folder} is full or over its quota ({error}); free some space and run the same command again."
-    )

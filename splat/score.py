@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import encoders
+from encoders.devices import pick_device
 from encoders.errors import InputError
 from encoders.files import write_json
 from encoders.progress import Report, silent
@@ -14,7 +15,6 @@ from splat.evaluate import QueryScore, Renderer, ViewScore, evaluate_language, e
 from splat.gaussians import Gaussians, load_ply
 from splat.run import STAGES, Run, peak_rss_mb
 from splat.scene import Scene
-from splat.train_config import pick_device
 
 
 class Gallery(Protocol):
@@ -95,11 +95,7 @@ def _score_language(
     watch = pictures.add_query if pictures else None
     try:
         run.check_language()
-        if len(field) != len(gaussians):
-            raise InputError(
-                f"{run.language_path} codes for {len(field)} Gaussians but {run.gaussians_path} has "
-                f"{len(gaussians)}; run the language stage again."
-            )
+        run.check_counts(len(gaussians), len(field))
     except InputError as error:
         if labels is not None:
             raise

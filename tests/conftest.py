@@ -1,5 +1,6 @@
 """Fixtures that several test files share: a scene and a run so small that they take seconds, and commands."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import app  # noqa: F401 - before torch, because it sets up OpenMP
 from splat.scene.demo import write_demo_scene
 
-pytest_plugins = ["browser"]
+pytest_plugins = ["browser", "judging", "scene_visits", "tab_uploads"]
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,18 @@ def tiny_run(tiny_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         config = TrainConfig(tiny_scene, preset="fast", encoder="colour", dictionary="kmeans", device="cpu")
         train(out, config, scorer=score)
     return out
+
+
+@pytest.fixture
+def scene(tiny_scene: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny scene that a test may spoil."""
+    return shutil.copytree(tiny_scene, tmp_path / "scene")
+
+
+@pytest.fixture
+def spoiled(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny run that a test may spoil."""
+    return shutil.copytree(tiny_run, tmp_path / "run")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 import encoders
 from dictas.detector import Backbone
@@ -100,6 +101,11 @@ def striped(config=FIT):
 
 def run(out, config=FIT, model=MODEL, texts=TEXTS, **options):
     return fit(backbone(), model, material(), config, Path(out), texts, workers=0, **options)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    """All that training knows at its end: weights, their means and Adam's moments."""
+    return load_file(out / "training.safetensors")
 
 
 def install(setitem):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 30_000
-"""Of the large PNG, in pixels: 2.7 GB decoded."""
+"""Of the large PNG, in pixels: 2.7 GB decoded to RGB."""
 ESCAPED = "escaped.png"
 """What the zip would write outside of its folder."""
 
@@ -38,18 +38,26 @@ def write_escaping_zip(folder: Path) -> Path:
     return path
 
 
-def write_large_png(folder: Path) -> Path:
-    """A PNG of `SIDE` squared pixels, all black: a few kilobytes, written without decoding anything."""
-    path = folder / "poster.png"
+def huge_png(path: Path, side: int = SIDE) -> Path:
+    """A PNG of ``side`` squared pixels, all black: at most a megabyte, written without decoding anything.
+
+    Args:
+        side: in hundreds.
+    """
     # Deflate's blocks are the same wherever they stand after a full flush: one is packed, and written many times.
-    rows = 100
+    rows, line = 100, 1 + side
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    block = packer.compress(bytes(rows * (1 + 3 * SIDE))) + packer.flush(zlib.Z_FULL_FLUSH)
-    adler = (SIDE * (1 + 3 * SIDE)) % 65521 << 16 | 1  # of zeros
-    pixels = b"\x78\xda" + block * (SIDE // rows) + packer.flush() + struct.pack(">I", adler)
+    block = packer.compress(bytes(rows * line)) + packer.flush(zlib.Z_FULL_FLUSH)
+    adler = (side * line) % 65521 << 16 | 1  # of zeros
+    pixels = b"\x78\xda" + block * (side // rows) + packer.flush() + struct.pack(">I", adler)
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
-        header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
+        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
         for kind, data in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")):
             file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
     return path
+
+
+def write_large_png(folder: Path) -> Path:
+    """A photo of `SIDE` squared pixels in a megabyte."""
+    return huge_png(folder / "poster.png")

@@ -1,33 +1,19 @@
-"""Every layout, built small, against lists of what must be found; and masks, draws and broken input."""
+"""Layouts of data sets: which files are what, and one sentence for folders that cannot be read as any."""
 
 import csv
-import os
-import random
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from dataset_folders import MVTEC, picture, sentence, tree
 
-from dictas.datasets import LAYOUTS, InspectionClass, Sample, draw_support, read_dataset, read_mask
-from dictas.masks import defect_pixels
+from dictas.datasets import LAYOUTS, draw_support, read_dataset, read_mask
 from encoders.errors import InputError
 from encoders.files import read_image
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-
-def picture(path, size=(6, 4), mode="RGB", value=90):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value if mode != "RGB" else (value,) * 3).save(path)
-    return path
-
-
-def tree(root, text):
-    for line in text.split():
-        picture(root / line, mode="L" if "ground" in line or "/gt/" in line or "label" in line else "RGB")
 
 
 def told(item, root):
@@ -38,18 +24,6 @@ def told(item, root):
         mask = "-" if sample.mask is None else sample.mask.relative_to(root).as_posix()
         test.append(f"{sample.kind} {sample.path.relative_to(root).as_posix()} {mask}")
     return normal, test
-
-
-def sentence(error):
-    text = str(error.value)
-    assert "\n" not in text
-    assert text.endswith(".")
-    assert len(text) < 700
-    return text
-
-
-MVTEC = """train/good/000.png train/good/001.png test/good/000.png test/cut/000.png test/cut/001.PNG test/dent/000.png
-    ground_truth/cut/000_mask.png ground_truth/cut/001_mask.png ground_truth/dent/000_mask.png"""
 
 
 def test_mvtec(tmp_path):
@@ -323,279 +297,6 @@ def test_links_in_a_circle_end(tmp_path):
     shutil.rmtree(tmp_path / "bottle")
     with pytest.raises(InputError, match="is a class to inspect"):
         read_dataset(tmp_path)
-
-
-def test_masks_of_a_kind_are_all_there_or_none(tmp_path):
-    tree(tmp_path, MVTEC)
-    shutil.rmtree(tmp_path / "ground_truth/dent")
-    (item,) = read_dataset(tmp_path)
-    (dent,) = (sample for sample in item.test if sample.kind == "dent")
-    assert dent.anomalous
-    assert dent.mask is None
-    with pytest.raises(InputError, match=r'dent/000\.png of kind "dent" has no mask'):
-        read_mask(dent, (4, 6))
-    (tmp_path / "ground_truth/cut/001_mask.png").unlink()
-    with pytest.raises(InputError, match=r"cut/001\.PNG has no mask in .*ground_truth/cut") as error:
-        read_dataset(tmp_path)
-    sentence(error)
-
-
-def test_masks_in_a_folder_of_another_name_do_not_get_lost(tmp_path):
-    tree(tmp_path, MVTEC)
-    (tmp_path / "ground_truth/dent").rename(tmp_path / "ground_truth/dents")
-    with pytest.raises(InputError, match=r"masks in .*ground_truth/dents belong to no folder in .*test"):
-        read_dataset(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("image", "mask"),
-    [
-        ("000.png", "000.bmp"),
-        ("000.png", "000_mask.png"),
-        ("000.jpg", "000_GT.png"),
-        ("a.b.JPG", "a.b-gt.tif"),
-        ("IMG_1.jpg", "img_1_segmentation.png"),
-        ("x_mask.png", "x_mask.png"),
-        ("x_mask.png", "x_mask_mask.png"),
-        ("flat 2.png", "flat 2 ground truth.png"),
-    ],
-)
-def test_masks_are_matched_by_stem(tmp_path, image, mask):
-    # "0000" and "1000" are there to be mistaken for it.
-    tree(tmp_path, "train/good/a.png test/cut/0000.png ground_truth/cut/0000.png test/cut/10.png")
-    tree(tmp_path, "ground_truth/cut/10_mask.png")
-    picture(tmp_path / "test/cut" / image)
-    picture(tmp_path / "ground_truth/cut" / mask, mode="L")
-    (item,) = read_dataset(tmp_path)
-    assert {sample.path.name: sample.mask.name for sample in item.test} == {
-        "0000.png": "0000.png",
-        "10.png": "10_mask.png",
-        image: mask,
-    }
-
-
-def test_two_masks_of_one_image_are_refused_unless_case_tells_them_apart(tmp_path):
-    tree(tmp_path, "train/good/a.png test/cut/a.png test/cut/A.png ground_truth/cut/a.png ground_truth/cut/A.png")
-    (item,) = read_dataset(tmp_path)
-    assert [sample.mask.name for sample in item.test] == [sample.path.name for sample in item.test]
-    picture(tmp_path / "ground_truth/cut/a.bmp", mode="L")
-    with pytest.raises(InputError, match=r"a\.png has two masks, .*a\.bmp and .*a\.png|.*a\.png and .*a\.bmp") as error:
-        read_dataset(tmp_path)
-    sentence(error)
-
-
-TRUTH = np.zeros((8, 12), bool)
-TRUTH[2:5, 3:9] = True
-
-
-def _grey(path, high):
-    Image.fromarray((TRUTH * high).astype(np.uint8)).save(path)
-
-
-def _deep(path):
-    cv2.imwrite(str(path), (TRUTH * 65535).astype(np.uint16))
-
-
-def _labels16(path):
-    cv2.imwrite(str(path), (TRUTH * np.arange(1, 13)).astype(np.uint16))
-
-
-def _palette(path):
-    image = Image.fromarray((TRUTH * np.arange(12) % 3 + TRUTH).astype(np.uint8), "P")
-    image.putpalette([0, 0, 0, 200, 0, 0, 0, 40, 0, 0, 0, 60])
-    image.save(path)
-
-
-def _white_first(path):
-    """A palette whose number 0 is white: what counts are colours."""
-    image = Image.fromarray((~TRUTH).astype(np.uint8), "P")
-    image.putpalette([255, 255, 255, 0, 0, 0])
-    image.save(path)
-
-
-def _red(path):
-    Image.fromarray(TRUTH[..., None] * np.array([255, 0, 0], np.uint8)).save(path)
-
-
-def _transparent(path):
-    white = np.full((*TRUTH.shape, 4), 255, np.uint8)
-    white[..., 3] = TRUTH * 255
-    Image.fromarray(white).save(path)
-
-
-def _soft(path):
-    """Edges that fade over pixels outside, as after resizing."""
-    grey = TRUTH * 255.0
-    for shift in (-1, 1):
-        for axis in (0, 1):
-            grey = np.maximum(grey, np.roll(TRUTH * 100.0, shift, axis))
-    Image.fromarray(grey.astype(np.uint8)).save(path)
-
-
-def _turned(path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.rot90(TRUTH * 255, 1).astype(np.uint8)).save(path, exif=exif)
-
-
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [
-        ("white.png", lambda path: _grey(path, 255)),
-        ("label1.png", lambda path: _grey(path, 1)),
-        ("label7.bmp", lambda path: _grey(path, 7)),
-        ("bit.png", lambda path: Image.fromarray(TRUTH).save(path)),
-        ("deep.png", _deep),
-        ("labels16.png", _labels16),
-        ("float.tif", lambda path: Image.fromarray(TRUTH.astype(np.float32)).save(path)),
-        ("palette.png", _palette),
-        ("whitefirst.png", _white_first),
-        ("red.png", _red),
-        ("transparent.png", _transparent),
-        ("soft.png", _soft),
-        ("turned.png", _turned),
-        ("grey.jpg", lambda path: Image.fromarray((TRUTH * 255).astype(np.uint8)).save(path, quality=80)),
-    ],
-)
-def test_masks_of_any_mode(tmp_path, name, write):
-    write(tmp_path / name)
-    mask = read_mask(Sample(tmp_path / "image.png", "cut", tmp_path / name), (8, 12))
-    assert mask.dtype == bool
-    np.testing.assert_array_equal(mask, TRUTH)
-
-
-def test_jpeg_noise_is_no_defect(tmp_path):
-    large = np.roll(np.kron(TRUTH, np.ones((16, 16), bool)), (3, 5), (0, 1))  # edges within JPEG's blocks of 8
-    Image.fromarray((large * 255).astype(np.uint8)).save(tmp_path / "a.jpg", quality=60)
-    assert (np.asarray(Image.open(tmp_path / "a.jpg")) > 0).sum() > 1.05 * large.sum()  # there is noise
-    np.testing.assert_array_equal(defect_pixels(tmp_path / "a.jpg"), large)
-
-
-def test_black_masks_and_good_samples_mark_nothing(tmp_path):
-    picture(tmp_path / "black.png", mode="L", value=0)
-    assert not read_mask(Sample(tmp_path / "a.png", "cut", tmp_path / "black.png"), (4, 6)).any()
-    good = read_mask(Sample(tmp_path / "a.png", "good", None), (4, 6))
-    assert (good.shape, good.dtype, good.any()) == ((4, 6), bool, False)
-
-
-def test_masks_that_do_not_fit_name_both_files_and_sizes(tmp_path):
-    picture(tmp_path / "mask.png", (5, 4), "L")
-    with pytest.raises(InputError, match=r"mask\.png has 5x4 pixels but its image .*image\.png has 6x4") as error:
-        read_mask(Sample(tmp_path / "image.png", "cut", tmp_path / "mask.png"), (4, 6))
-    sentence(error)
-
-
-def test_masks_fit_photos_as_their_exif_tag_turns_them(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown a quarter turn clockwise
-    stored = np.zeros((8, 12, 3), np.uint8)
-    stored[TRUTH] = 255
-    tree(tmp_path, "train/good/a.png")
-    for folder in ("test/cut", "ground_truth/cut"):
-        (tmp_path / folder).mkdir(parents=True)
-    Image.fromarray(stored).save(tmp_path / "test/cut/a.png", exif=exif)
-    Image.fromarray((np.rot90(TRUTH, -1) * 255).astype(np.uint8)).save(tmp_path / "ground_truth/cut/a.png")
-    (item,) = read_dataset(tmp_path)
-    image = read_image(item.test[0].path)
-    np.testing.assert_array_equal(read_mask(item.test[0], image.shape[:2]), image[..., 0] > 0)
-    Image.fromarray((TRUTH * 255).astype(np.uint8)).save(tmp_path / "ground_truth/cut/a.png")
-    with pytest.raises(InputError, match=r"12x8 pixels but its image .* has 8x12 \(upright\)"):
-        read_mask(item.test[0], image.shape[:2])
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", None, "half"])
-def test_masks_that_cannot_be_read_are_named(tmp_path, content):
-    path = tmp_path / "mask.png"
-    if content == "half":
-        noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-        Image.fromarray(noise).save(path)
-        path.write_bytes(path.read_bytes()[:600])
-    elif content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"mask\.png (cannot be read|does not exist)") as error:
-        defect_pixels(path)
-    assert "\n" not in str(error.value)
-
-
-def _item(folder, count=20, name="bottle"):
-    return InspectionClass(name, tuple(folder / f"{index:03}.png" for index in range(count)), ())
-
-
-def test_draws_are_the_same_everywhere():
-    # Numbers from the first run: they may change only together with a note that results changed.
-    assert [path.stem for path in draw_support(_item(Path("/one")), 4, 0)] == ["010", "016", "018", "009"]
-    assert [path.stem for path in draw_support(_item(Path("/one")), 4, 1)] == ["009", "013", "003", "010"]
-
-
-def test_draws_depend_on_class_and_seed_alone(tmp_path):
-    item = _item(tmp_path)
-    shuffled = list(item.normal)
-    random.Random(0).shuffle(shuffled)
-    other = InspectionClass("bottle", tuple(shuffled), ())
-    draws = {}
-    for seed in range(5):
-        four = draw_support(item, 4, seed)
-        assert len(set(four)) == 4
-        assert draw_support(other, 4, seed) == four
-        assert draw_support(item, 2, seed) == four[:2]
-        assert [path.name for path in draw_support(_item(Path("/elsewhere")), 4, seed)] == [p.name for p in four]
-        draws[four] = seed
-    assert len(draws) == 5
-    assert draw_support(_item(tmp_path, name="cable"), 4, 0) not in draws
-    counts = np.zeros(20)
-    for seed in range(400):
-        for path in draw_support(item, 4, seed):
-            counts[int(path.stem)] += 1
-    # Each image is drawn Binomial(400, 1/5) times: 80, standard deviation 8.
-    assert np.abs(counts - 80).max() < 40
-
-
-def test_draws_are_refused_in_a_sentence(tmp_path):
-    with pytest.raises(InputError, match=r'"bottle" has 20 normal images in .*, but 21 were asked for') as error:
-        draw_support(_item(tmp_path), 21, 0)
-    sentence(error)
-    with pytest.raises(InputError, match="at least 1"):
-        draw_support(_item(tmp_path), 0, 0)
-    assert sorted(draw_support(_item(tmp_path), 20, 3)) == sorted(_item(tmp_path).normal)
-
-
-@pytest.mark.parametrize("place", ["fewshot/2-shot.txt", "fix_few_path/fix_2-shot.txt", "fix_2-shot.txt"])
-def test_published_lists_of_support_images_come_first(tmp_path, place):
-    for name in ("fryum", "pipe_fryum"):
-        tree(tmp_path / name, MVTEC)
-        tree(tmp_path / name, "train/good/002.png train/good/003.png")
-    path = tmp_path / place
-    path.parent.mkdir(exist_ok=True)
-    # Another suffix, as in published lists that were made after conversion; and a class whose name holds another's.
-    path.write_text(
-        "visa/fryum/train/good/003.bmp\n\nvisa/pipe_fryum/train/good/000.bmp\r\nvisa/fryum/train/good/001.bmp"
-    )
-    path.with_name(path.name.replace("2-shot", "1-shot")).write_text("fryum/train/good/002.png\n")
-    with pytest.raises(InputError, match=r'2-shot\.txt lists 1 images of class "pipe_fryum", its name says 2'):
-        read_dataset(tmp_path)
-    with path.open("a") as file:
-        file.write("\nvisa/pipe_fryum/train/good/002.bmp\n")
-    fryum, pipe = read_dataset(tmp_path)
-    assert [file.stem for file in draw_support(fryum, 2, 0)] == ["003", "001"]
-    assert [file.stem for file in draw_support(fryum, 1, 0)] == ["002"]
-    assert [file.stem for file in draw_support(pipe, 2, 0)] == ["000", "002"]
-    free = InspectionClass(fryum.name, fryum.normal, ())
-    assert draw_support(fryum, 2, 1) == draw_support(free, 2, 1)  # further seeds are drawn
-    assert draw_support(fryum, 3, 0) == draw_support(free, 3, 0)  # and so is what has no list
-    assert read_dataset(tmp_path / "fryum") == [fryum]
-    with path.open("a") as file:
-        file.write("visa/fryum/train/good/999.bmp\n")
-    with pytest.raises(InputError, match=r"2-shot\.txt lists .*999\.bmp, which is not among the images in") as error:
-        read_dataset(tmp_path)
-    sentence(error)
-
-
-def test_many_images_are_listed_quickly_and_in_order(tmp_path):
-    tree(tmp_path, "train/good/0.png test/good/0.png")
-    for index in random.Random(1).sample(range(1, 1500), 1499):
-        os.link(tmp_path / "test/good/0.png", tmp_path / f"test/good/{index}.png")
-    (item,) = read_dataset(tmp_path)
-    assert [int(sample.path.stem) for sample in item.test] == list(range(1500))
 
 
 @pytest.mark.skipif(not (SHARED / "magnetic_tile").is_dir(), reason="the magnetic tile photos are not here")

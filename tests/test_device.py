@@ -10,10 +10,11 @@ from pretend_cuda import pretend_cuda
 from app import bench, bench_quick
 from app.doctor import _cuda
 from benchmarks import scaling_curves
+from encoders.devices import pick_device
 from encoders.errors import InputError
 from splat import device
 from splat.device import gpu_obstacle, splat_device
-from splat.train_config import TrainConfig, pick_device
+from splat.train_config import TrainConfig
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,12 @@ import stat
 import struct
 import tracemalloc
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import huge_png
 from PIL import Image
 
 from app.uploads import MIB, Limits, check_image, checked_images, unpack_zip
@@ -23,20 +23,6 @@ FEW = Limits(files=4, file_bytes=200_000, total_bytes=300_000, pixels=100_000)
 def photo(path: Path, side: int = 64, **options) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, **options)
-    return path
-
-
-def huge_png(path: Path, side: int = 30_000) -> Path:
-    """A PNG of ``side`` x ``side`` black pixels, without ever having them in memory."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    packer = zlib.compressobj(9)
-    row = bytes(1 + side)
-    rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
     return path
 
 

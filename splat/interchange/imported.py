@@ -11,10 +11,11 @@ from encoders.base import Encoder
 from encoders.errors import InputError
 from encoders.files import parse_json
 from encoders.progress import Report, silent
+from encoders.storage import storage_errors
 from splat.codes import LanguageField
 from splat.gaussians import Gaussians, save_ply
 from splat.interchange.langsplat_v2 import find_checkpoint, read_levels
-from splat.run import Run, file_digest, storage_errors
+from splat.run import Run, file_digest
 from splat.scene import Camera, load_scene, save_cameras
 from splat.scene.cameras import Row3
 from splat.scene.scale import automatic_scale

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from encoders.errors import InputError
-from splat.run import FULL_DISK
+from encoders.storage import FULL_DISK
 
 BYTES_PER_IMAGE = 1 << 20
 """Room for one image's 2048 features (0.3 MB) and its matches in COLMAP's database, generously."""
