@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,19 @@ import typer
 
 from app import anomaly_eval, anomaly_train
 from app.exits import EXIT_FAULT
-from app.options import Device
+from app.options import (
+    AsJson,
+    Batch,
+    Checkpoint,
+    DetectorEncoder,
+    Device,
+    Overlap,
+    Rotations,
+    Size,
+    Tile,
+    Workers,
+    reading_processes,
+)
 
 anomaly = typer.Typer(
     name="anomaly",
@@ -29,24 +40,12 @@ def predict(
     support: Annotated[Path, typer.Option(help="Folder with 1 to 16 photos of good parts.")],
     query: Annotated[Path, typer.Option(help="Folder with the photos to judge, subfolders included.")],
     out: Annotated[Path, typer.Option(help="Folder for the results, new or of the same command before.")],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights made by anomaly train. Default: those that come with dictsplat.")
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH]. Default: the checkpoint's.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Photos are shown to the model with about SIZE x SIZE pixels.")
-    ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(help="Cut photos into overlapping tiles of this many pixels: small defects, large photos."),
-    ] = None,
-    overlap: Annotated[float, typer.Option(help="Share of its side that a tile has in common with the next.")] = 0.25,
-    rotations: Annotated[
-        int,
-        typer.Option(help="For parts that lie at any angle: also know each good photo turned, so many times in all."),
-    ] = 1,
+    checkpoint: Checkpoint = None,
+    encoder: DetectorEncoder = None,
+    size: Size = None,
+    tile: Tile = None,
+    overlap: Overlap = 0.25,
+    rotations: Rotations = 1,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -61,12 +60,10 @@ def predict(
         Path | None, typer.Option(help="Folder with masks of some photos; the threshold is then the F1-best on these.")
     ] = None,
     maps: Annotated[str, typer.Option(help="png16, npz or none.")] = "png16",
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read photos. Default: half the cores, at most 4.")
-    ] = None,
-    batch: Annotated[int, typer.Option(help="Photos or tiles shown to the model at a time.")] = 8,
+    workers: Workers = None,
+    batch: Batch = 8,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json on stdout and nothing else.")] = False,
+    as_json: AsJson = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away what OUT holds of an earlier command.")
     ] = False,
@@ -100,7 +97,7 @@ def predict(
         false_alarms=false_alarms,
         masks=masks,
         maps=maps,
-        workers=reading_processes() if workers is None else workers,
+        workers=reading_processes(workers),
         batch=batch,
         overwrite=overwrite,
     )
@@ -135,12 +132,6 @@ def predict(
             err=True,
         )
         raise typer.Exit(EXIT_FAULT)
-
-
-def reading_processes() -> int:
-    """How many processes read photos unless --workers says otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, cores // 2)
 
 
 anomaly_train.register(anomaly)

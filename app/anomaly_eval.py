@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.exits import EXIT_FAULT
-from app.options import Device
+from app.options import (
+    AsJson,
+    Batch,
+    Checkpoint,
+    DetectorEncoder,
+    Device,
+    Overlap,
+    Rotations,
+    Size,
+    Tile,
+    Workers,
+    reading_processes,
+)
 
 if TYPE_CHECKING:
     from dictas.samples import InspectionClass
@@ -45,34 +57,25 @@ def evaluate(
     layout: Annotated[str, typer.Option(help="Of the data set: auto, mvtec, visa, btad, ...")] = "auto",
     classes: Annotated[str | None, typer.Option(help="Some of the classes, separated by commas. Default: all.")] = None,
     baselines: Annotated[str, typer.Option(help="all, none, or some, separated by commas.")] = "all",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights made by anomaly train. Default: those that come with dictsplat.")
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="embedded, or openclip:MODEL[:PRETRAINED_OR_PATH]. Default: the checkpoint's.")
-    ] = None,
+    checkpoint: Checkpoint = None,
+    encoder: DetectorEncoder = None,
     projection: Annotated[
         str | None, typer.Option(help="sparsemax, softmax, top-k, entmax15 or max. Default: the checkpoint's.")
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Images are shown to the model with about SIZE x SIZE pixels.")
-    ] = None,
-    tile: Annotated[int | None, typer.Option(help="Cut images into overlapping tiles of this many pixels.")] = None,
-    overlap: Annotated[float, typer.Option(help="Share of its side that a tile has in common with the next.")] = 0.25,
-    rotations: Annotated[int, typer.Option(help="Also know each normal image turned, so many times in all.")] = 1,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read images. Default: half the cores, at most 4.")
-    ] = None,
-    batch: Annotated[int, typer.Option(help="Images or tiles shown to the model at a time.")] = 8,
+    size: Size = None,
+    tile: Tile = None,
+    overlap: Overlap = 0.25,
+    rotations: Rotations = 1,
+    workers: Workers = None,
+    batch: Batch = 8,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json on stdout and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure on a data set with masks, beside other methods. Run it again to continue after a stop.
 
     Leaves metrics.json, metrics.md and a picture of examples per class in OUT. Ends with status 1 if test images could
     not be read.
     """
-    from app.anomaly import reading_processes
     from app.progress import StageProgress
     from dictas.baselines import BASELINES
     from dictas.checkpoint import load_detector
@@ -91,7 +94,7 @@ def evaluate(
         tile=tile,
         overlap=overlap,
         batch=batch,
-        workers=reading_processes() if workers is None else workers,
+        workers=reading_processes(workers),
     )
     quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with quiet, StageProgress(lines=not as_json) as reports, storage_errors(out):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.options import Device
+from app.options import Device, reading_processes
 
 
 def register(anomaly: typer.Typer) -> None:
@@ -44,7 +44,6 @@ def train(
     from dataclasses import replace
 
     import encoders
-    from app.anomaly import reading_processes
     from app.progress import StageProgress
     from dictas.checkpoint import make_backbone
     from dictas.episodes import ONE_IN, material
@@ -82,7 +81,7 @@ def train(
             config,
             out,
             texts,
-            reading_processes() if workers is None else workers,
+            reading_processes(workers),
             device,
             reports("train"),
         )

@@ -12,7 +12,7 @@ import typer
 from app.anomaly import anomaly
 from app.exits import guarded
 from app.interchange import register as register_interchange
-from app.options import Device, RunArgument
+from app.options import AsJson, Device, RunArgument
 from app.train import register as register_train
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ app = typer.Typer(
 
 app.add_typer(anomaly)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Negatives = Annotated[
     list[str] | None,
     typer.Option("--negative", help="Phrase to be likelier than; repeat for several. Default: LERF's four."),
