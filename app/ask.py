@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import encoders
 from app.pictures import write_answer
 from encoders.devices import pick_device
@@ -15,7 +13,7 @@ from encoders.errors import InputError
 from encoders.files import write_json
 from encoders.storage import storage_errors
 from splat.device import splat_device
-from splat.evaluate import renderer
+from splat.evaluate import in_bytes, renderer
 from splat.gaussians import save_ply
 from splat.query import DEFAULT_NEGATIVES, QueryResult, query_view, select_gaussians
 from splat.scene import Camera, load_cameras
@@ -180,7 +178,7 @@ def _describe(result: QueryResult, camera: Camera, trained: Trained) -> dict[str
 
 
 def _write(folder: Path, trained: Trained, camera: Camera, result: QueryResult, description: dict[str, Any]) -> None:
-    picture = (renderer(trained.gaussians)(camera) * 255 + 0.5).astype(np.uint8)
+    picture = in_bytes(renderer(trained.gaussians)(camera))
     with storage_errors(folder):
         write_answer(folder, picture, result.relevancy, result.mask, result.point)
         write_json(folder / "query.json", description)

@@ -16,7 +16,7 @@ from PIL import Image
 from app.pictures import coloured, heat_map
 from encoders.base import LEVELS
 from encoders.files import atomic_path
-from splat.evaluate import QueryScore, Renderer, ViewScore
+from splat.evaluate import QueryScore, Renderer, ViewScore, in_bytes
 
 ERROR_GAIN = 4
 """Errors are small; they are shown this many times brighter."""
@@ -113,7 +113,7 @@ class Pictures:
             tiles.worst = self._query_tile(score)
 
     def _query_tile(self, score: QueryScore) -> QueryTile:
-        rendered = (np.clip(self._render(score.camera), 0, 1) * 255 + 0.5).astype(np.uint8)
+        rendered = in_bytes(self._render(score.camera))
         grey = np.repeat(cv2.cvtColor(rendered, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
         return QueryTile(
             view=score.camera.name,

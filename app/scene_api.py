@@ -15,7 +15,7 @@ from app.scratch import Scratch
 from app.told import told
 from encoders.base import LEVELS
 from encoders.errors import InputError
-from splat.evaluate import renderer
+from splat.evaluate import in_bytes, renderer
 from splat.gaussians import save_ply
 from splat.query import query_view, select_gaussians
 from splat.relevancy import THRESHOLD
@@ -104,7 +104,7 @@ class SceneApi:
 
     def _rendered(self, scene: int, view: str) -> NDArray[np.uint8]:
         trained = self._scenes.get(scene).trained
-        return (renderer(trained.gaussians)(trained.camera(view)) * 255 + 0.5).astype(np.uint8)
+        return in_bytes(renderer(trained.gaussians)(trained.camera(view)))
 
     def endpoints(self) -> None:
         """Add `/scenes`, `/render`, `/query`, `/describe` and `/select` to the page that is being built."""

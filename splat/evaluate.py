@@ -94,6 +94,11 @@ class _Outcome:
     level: int
 
 
+def in_bytes(picture: np.ndarray) -> np.ndarray:
+    """A picture of values 0..1, clipped and rounded to uint8 as image files hold it."""
+    return np.asarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
 def renderer(gaussians: Gaussians) -> Renderer:
     """A `Renderer` of ``gaussians`` on black, which works on their device."""
 
@@ -127,7 +132,7 @@ def evaluate_views(
         camera = scene.cameras[index]
         report(done, len(scene.test), f"scoring view {camera.name}")
         rendered, truth = render(camera), scene.image(index)
-        score = ViewScore(camera, _bytes(rendered), truth, psnr(rendered, truth), ssim(rendered, truth))
+        score = ViewScore(camera, in_bytes(rendered), truth, psnr(rendered, truth), ssim(rendered, truth))
         scores.append((score.psnr, score.ssim))
         if watch is not None:
             watch(score)
@@ -255,7 +260,3 @@ def _summary(category: str, group: list[_Outcome]) -> dict[str, Any]:
         "level": Counter(score.level for score in group).most_common(1)[0][0],
         "views": len(group),
     }
-
-
-def _bytes(picture: np.ndarray) -> np.ndarray:
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
