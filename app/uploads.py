@@ -179,7 +179,7 @@ def _members(archive: zipfile.ZipFile, name: str, limits: Limits) -> list[tuple[
     for info in archive.infolist():
         place = _place(info, name)
         hidden = any(part.startswith(".") for part in place.parts) or place.parts[:1] == ("__MACOSX",)
-        if info.is_dir() or hidden:
+        if not place.parts or info.is_dir() or hidden:
             continue
         if is_zip(Path(place.name)):
             raise InputError(f"The zip {name} holds another zip, {place.name}; put its photos there instead.")
