@@ -121,10 +121,16 @@ def test_many_or_large_files_are_refused(tmp_path: Path) -> None:
 def test_a_zip_of_photos_is_unpacked(tmp_path: Path) -> None:
     content = photo(tmp_path / "photo.jpg").read_bytes()
     files = {"a/1.jpg": content, "a/b/2.jpg": content + b"2", "3 ü.jpg": content + b"3"}
-    hidden = {"__MACOSX/a/._1.jpg": b"x", ".DS_Store": b"x", "a/.hidden/4.jpg": b"x", "empty/": b"", "./": b"", "\0": b"x"}
+    hidden = {"__MACOSX/a/._1.jpg": b"x", ".DS_Store": b"x", "a/.hidden/4.jpg": b"x", "empty/": b"", "./": b""}
     found = unpack_zip(archive(tmp_path / "photos.zip", files | hidden), tmp_path / "in", Limits())
     assert {str(path.relative_to(tmp_path / "in")): path.read_bytes() for path in found} == files
     assert sorted(path for path in (tmp_path / "in").rglob("*") if path.is_file()) == sorted(found)
+
+
+def test_members_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    path = archive(tmp_path / "photos.zip", {"1.jpg": b"x", "NAMELESS": b"y"})
+    path.write_bytes(path.read_bytes().replace(b"NAMELESS", bytes(8)))  # Python cuts names at the first zero
+    assert [found.name for found in unpack_zip(path, tmp_path / "in", Limits())] == ["1.jpg"]
 
 
 @pytest.mark.parametrize(
