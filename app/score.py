@@ -53,7 +53,8 @@ def evaluate(
         raise InputError(f"The scene {source} of {folder} is gone; say where it is now with --scene.")
     with storage_errors(folder), Run.locked(folder) as run:
         assert run.record is not None
-        loaded = load_scene(source, config.scale or 1.0, run.scene_cache_path, reports("scene"), with_points=False)
+        cache, report = run.scene_cache_path, reports("scene")
+        loaded = load_scene(source, config.scale or 1.0, cache, report, with_points=False, hold_out=config.hold_out)
         if loaded.fingerprint != run.record.dataset:
             raise InputError(f"The photos or cameras in {source} are not those that {folder} was trained with.")
         return score(run, loaded, device, reports("score"), labels)

@@ -14,7 +14,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     console = Console()
     rows = metrics.get("per_query") or []
     if rows:
-        table = Table(title="Queries on held-out views", title_justify="left")
+        table = Table(title="Queries in labelled views", title_justify="left")
         table.add_column("query")
         for name in ("IoU", "located", "level"):
             table.add_column(name, justify="right")

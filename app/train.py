@@ -39,6 +39,14 @@ def train(
         float | None,
         typer.Option(help="Shrink photos by it first. Default: 1, 1/2, 1/4, ... for about 1000 pixels."),
     ] = None,
+    hold_out: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Keep every N-th view out of the training, to score pictures of it; 0: train on all. Default: the "
+            "scene's own lists of views, or 8.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random. Default: 0.")] = None,
     gaussians: Annotated[
         Path | None,
@@ -82,6 +90,7 @@ def train(
         "coding": coding,
         "dictionary": dictionary,
         "scale": scale,
+        "hold_out": hold_out,
         "seed": seed,
         "gaussians": gaussians,
         "features": features,

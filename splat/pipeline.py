@@ -113,7 +113,8 @@ class _Training:
 
     def _load_scene(self, with_points: bool) -> Scene:
         report = self.reports("scene")
-        scene = load_scene(self.config.scene, self.scale, self.run.scene_cache_path, report, with_points)
+        config, cache = self.config, self.run.scene_cache_path
+        scene = load_scene(config.scene, self.scale, cache, report, with_points, config.hold_out)
         report(1, 1, f"{len(scene.train)} views to train on, {len(scene.test)} held out")
         return scene
 
@@ -150,9 +151,15 @@ class _Training:
         if record is None:
             return
         if record.dataset != self.scene.fingerprint:
+            other = TrainConfig.from_json(record.config, self.run.record_path)
+            if other.hold_out != self.config.hold_out and other.scale == self.scale:
+                raise InputError(
+                    f"{self.run.folder} was trained with {_held_out(other.hold_out)} and you ask for "
+                    f"{_held_out(self.config.hold_out)}; choose another --out, or add --resume to keep its options."
+                )
             raise InputError(
                 f"{self.run.folder} was trained on other photos, cameras or another --scale "
-                f"({record.config.get('scene')}, scale {record.config.get('scale')}); choose another --out."
+                f"({other.scene}, scale {other.scale}); choose another --out."
             )
         for name in ("rgb", "features"):
             stage = self.run.stage(name)
@@ -262,6 +269,10 @@ class _Training:
             )
             field.save(run.language_path)
             step.stats = _numbers(stats)
+
+
+def _held_out(hold_out: int | None) -> str:
+    return "no --hold-out" if hold_out is None else f"--hold-out {hold_out}"
 
 
 def _had(name: str, stage: StageRecord) -> dict[str, Any]:

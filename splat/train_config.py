@@ -24,6 +24,8 @@ class TrainConfig:
     Attributes:
         scene: folder of photos, COLMAP folder, folder with `transforms.json`, or video.
         scale: images are resized by it first; None picks 1, 1/2, 1/4, ... for about 1000 pixels at most.
+        hold_out: every so-manieth view is held out, 0 for none; None keeps the scene's own split, or takes 8, see
+            `splat.scene.load_scene`.
         preset: "fast", "default" or "paper", see `splat.fit_rgb.RgbConfig`.
         strategy: "default" or "mcmc", how Gaussians are added and removed, see there too.
         stages: the ones to run, of `splat.run.STAGES`; earlier ones must then be done already.
@@ -39,6 +41,7 @@ class TrainConfig:
 
     scene: Path
     scale: float | None = None
+    hold_out: int | None = None
     preset: str = "default"
     strategy: Literal["default", "mcmc"] = "default"
     stages: tuple[str, ...] = STAGES
@@ -66,6 +69,8 @@ class TrainConfig:
             _one_of("--stages", stage, STAGES)
         if self.scale is not None and not 0.0 < self.scale <= 1.0:
             raise InputError(f"--scale is {self.scale}; give a number above 0 and up to 1.")
+        if self.hold_out is not None and (self.hold_out < 0 or self.hold_out == 1):
+            raise InputError(f"--hold-out is {self.hold_out}; give 0 to train on all views, or a number from 2.")
         if self.gaussians is not None and not self.gaussians.is_file():
             raise InputError(f"The Gaussians {self.gaussians} do not exist; check --gaussians.")
         if self.features is not None and not self.features.is_dir():

@@ -81,6 +81,7 @@ def load_scene(
     cache_dir: Path | None = None,
     report: Report = silent,
     with_points: bool = True,
+    hold_out: int | None = None,
 ) -> Scene:
     """Read a scene: undistort its images, split it, and find points to start from.
 
@@ -93,6 +94,9 @@ def load_scene(
         report: told about progress, and about images that had to be left out.
         with_points: False skips looking for points (``points`` is empty); for callers that only want
             cameras and images.
+        hold_out: every so-manieth view by name is held out, the first one to begin with; 0 trains on all. It overrules
+            the lists that a data set brings. None keeps these, and holds out every `HOLD_OUT_EVERY`-th where there
+            are none.
 
     Raises:
         InputError: something about the input is wrong; the message says what and where.
@@ -100,10 +104,12 @@ def load_scene(
     path = Path(path)
     if not (np.isfinite(scale) and 0.0 < scale <= 8.0):
         raise InputError(f"The scale {scale} is not usable; give a number above 0, for example 0.5.")
+    if hold_out is not None and (hold_out < 0 or hold_out == 1):
+        raise InputError(f"Every view in {hold_out} cannot be held out; give 0 for none, or a number from 2.")
     capture = _read(path, cache_dir, report)
     views = [_at_file_size(view) for view in sorted(capture.views, key=lambda view: view.name)]
     cameras = [_camera(view).scaled(scale) for view in views]
-    train, test = _split(capture, views, path)
+    train, test = _split(capture, views, path) if hold_out is None else _every(hold_out, len(views))
     images = ImageStore(views, cameras, cache_dir, keepalive=capture.keepalive)
     images.prepare(report)
     fingerprint = _fingerprint(cameras, train, test, images)
@@ -163,10 +169,16 @@ def _aspect_off(width: int, height: int, other_width: int, other_height: int) ->
     return abs(width * other_height / (height * other_width) - 1.0)
 
 
+def _every(hold_out: int, count: int) -> tuple[list[int], list[int]]:
+    """Train and test: every ``hold_out``-th of ``count`` views is for the test, none if it is 0 or the only one."""
+    test = list(range(0, count, hold_out)) if hold_out and count > 1 else []
+    return sorted(set(range(count)) - set(test)), test
+
+
 def _split(capture: Capture, views: list[View], path: Path) -> tuple[list[int], list[int]]:
     names = [view.name for view in views]
     if capture.test_names is None:
-        test = [i for i in range(len(names)) if i % HOLD_OUT_EVERY == 0] if len(names) > 1 else []
+        test = _every(HOLD_OUT_EVERY, len(names))[1]
     else:
         test = [i for i, name in enumerate(names) if name in capture.test_names]
     if capture.train_names is None:
