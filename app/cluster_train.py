@@ -21,9 +21,10 @@ from app.cluster import Cluster
 from app.cluster_list import Failure, Job, failure
 from app.score import score
 from encoders.devices import pick_device
+from encoders.locks import FolderInUse
 from encoders.progress import Report
 from splat.pipeline import train
-from splat.run import STAGES, RunInUse
+from splat.run import STAGES
 
 SCORE = "score"
 RETRIES = 3
@@ -139,7 +140,7 @@ def _when_free(work: Callable[[], object]) -> None:
         try:
             work()
             return
-        except RunInUse:
+        except FolderInUse:
             if time.monotonic() > end:
                 raise
         time.sleep(1.0)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from encoders import checkpoints
-from encoders.errors import InputError
 
 VERSION = "1"
 
@@ -48,16 +47,21 @@ def load_checkpoint(
 ) -> tuple[int, str]:
     """Put a checkpoint back; nothing is changed if there is none that fits.
 
-    Where all are damaged, or of other settings, the run starts again rather than stops. A run may go on on another
-    device than it was on; it ends the same only on the CPU, where sums are taken in a fixed order.
+    Where all are damaged, or of other settings, the run starts again rather than stops; damaged ones are kept under
+    another name (`encoders.checkpoints.damaged_path`). A run may go on on another device than it was on; it ends the
+    same only on the CPU, where sums are taken in a fixed order.
 
     Returns:
         step: to continue at; 0 if there is none that fits.
         note: one line for the person who waits, if a checkpoint was found to be damaged; else empty.
+
+    Raises:
+        InputError: a checkpoint cannot be read, for now.
     """
     try:
         found = checkpoints.load_checkpoint(path)
-    except InputError:
+    except checkpoints.DamagedCheckpoints:
+        checkpoints.set_aside(path, checkpoints.previous_path(path))
         return 0, "the checkpoint is damaged, starting again"
     if found is None or found.metadata.get("version") != VERSION or found.metadata.get("identity") != identity:
         return 0, ""

@@ -14,11 +14,8 @@ Every file is replaced atomically, so a file that exists is whole. A stage count
 says so *and* the inputs it was run with are the ones asked for now.
 """
 
-import fcntl
 import hashlib
-import os
 import resource
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -29,13 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from encoders.errors import InputError
 from encoders.files import parse_json, write_json
+from encoders.locks import locked_folder, sweep
 
 SCHEMA_VERSION = 1
 STAGES = ("rgb", "features", "language")
-
-
-class RunInUse(InputError):
-    """Another process holds the run folder's lock; it may let go of it."""
 
 
 class StageRecord(BaseModel):
@@ -100,39 +94,16 @@ class Run:
     def locked(cls, folder: Path) -> Iterator["Run"]:
         """Create the folder if need be and hold its lock, so that two trainings never share it.
 
-        The lock is the kernel's: it goes when the process goes, however that happens.
-
         Raises:
-            RunInUse: another process holds it.
+            FolderInUse: another process holds it.
             InputError: as `Run.open` for a damaged or newer `run.json`.
         """
         folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is a file, not a folder; choose another --out.")
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunInUse(
-                    f"Another dictsplat process is training in {folder}; wait for it or choose another --out."
-                ) from None
+        with locked_folder(folder):
             run = cls(folder, read_record(folder / "run.json"))
-            run._sweep()
+            below = (run.checkpoints_path, run.features_path, run.scene_cache_path)
+            sweep(folder, [".*.tmp*", *(f"{place.name}/**/.*.tmp*" for place in below)])
             yield run
-        finally:
-            os.close(handle)
-
-    def _sweep(self) -> None:
-        """Remove what `encoders.files` was writing when a process was killed; only under the lock."""
-        own = (self.checkpoints_path, self.features_path, self.scene_cache_path)
-        below = [path for place in own for path in place.rglob(".*.tmp*")]
-        for left in [*self.folder.glob(".*.tmp*"), *below]:
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
 
     def begin(self, config: dict[str, Any], dataset: str) -> None:
         """Write `run.json` with this config, keeping what is known about the stages."""
@@ -155,6 +126,12 @@ class Run:
     def stage(self, name: str) -> StageRecord | None:
         """What `run.json` says about a stage; None when it was never started."""
         return self.record.stages.get(name) if self.record else None
+
+    @property
+    def imported(self) -> str | None:
+        """What another program's language field came from; None if the run has one of its own, or none."""
+        stage = self.stage("language")
+        return None if stage is None else stage.inputs.get("imported")
 
     def is_done(self, name: str, inputs: dict[str, Any]) -> bool:
         """Whether the stage was finished with exactly these inputs."""
@@ -189,17 +166,19 @@ class Run:
             stage = self.stage(name)
             if stage is None or stage.status != "done":
                 state = "was not run" if stage is None else "is not finished"
-                raise InputError(
-                    f"The {name} stage of {self.folder} {state}; "
-                    f"finish it with: dictsplat train --out {self.folder} --resume"
-                )
+                raise InputError(f"The {name} stage of {self.folder} {state}; {self._remedy('finish it with')}")
             if name in files and not files[name].is_file():
                 raise InputError(
-                    f"{files[name]} is missing although its stage is finished; restore it or run: "
-                    f"dictsplat train --out {self.folder} --resume"
+                    f"{files[name]} is missing although its stage is finished; restore it or {self._remedy('run')}"
                 )
         if not self.cameras_path.is_file():
-            raise InputError(f"{self.cameras_path} is missing; run: dictsplat train --out {self.folder} --resume")
+            raise InputError(f"{self.cameras_path} is missing; {self._remedy('run')}")
+
+    def _remedy(self, how: str) -> str:
+        """How to get what is missing: no training brings back what was imported."""
+        if self.imported is None:
+            return f"{how}: dictsplat train --out {self.folder} --resume"
+        return f"the run was imported, so import {self.imported} again into another --out."
 
     def check_counts(self, gaussians: int, codes: int) -> None:
         """Check that there is a code for each of the run's Gaussians.
@@ -210,7 +189,7 @@ class Run:
         if gaussians != codes:
             raise InputError(
                 f"{self.gaussians_path} has {gaussians} Gaussians but {self.language_path} codes for {codes}; "
-                f"bring them together with: dictsplat train --out {self.folder} --resume"
+                f"{self._remedy('bring them together with')}"
             )
 
     def check_language(self) -> None:
@@ -226,7 +205,7 @@ class Run:
         if known not in (None, fitted) and file_digest(self.gaussians_path) != fitted:
             raise InputError(
                 f"{self.language_path} was fitted to other Gaussians than {self.gaussians_path} holds; "
-                f"run the language stage again with: dictsplat train --out {self.folder} --resume"
+                f"{self._remedy('run the language stage again with')}"
             )
 
     def _known(self) -> RunRecord:

@@ -80,7 +80,7 @@ def test_a_features_stage_without_a_view_may_change_its_encoder(
 def test_a_second_training_in_the_same_folder(refused: Callable[..., str], tiny_scene: Path, tmp_path: Path) -> None:
     with Run.locked(tmp_path / "shared"):
         err = refused("train", tiny_scene, "--out", tmp_path / "shared")
-    assert "Another dictsplat process is training in" in err
+    assert "Another dictsplat process is writing to" in err
     assert not (tmp_path / "shared" / "run.json").exists()
 
 

@@ -112,7 +112,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with (
-            pytest.raises(InputError, match="Another dictsplat process is training in"),
+            pytest.raises(InputError, match="Another dictsplat process is writing to"),
             Run.locked(tmp_path),
         ):
             pass
