@@ -4,154 +4,134 @@
         [--preset paper] [--encoder openclip:ViT-B-16:laion2b_s34b_b88k] [--regions sam:vit_h:PATH] [--solver sgd]
 
 RUNS/SET/SCENE is the run of a scene, for the sets lerf_ovs, 3d_ovs and mipnerf360 (data_scripts/ fetches them). With
---data, scenes that are there (DATA/SET/SCENE) are trained first, those that were begun go on. Prints a table of each
-set as Markdown. What is not there stays blank: nothing here comes from anywhere but a `metrics.json` or a paper.
+--data, scenes that are there (DATA/SET/SCENE) are trained first, those that were begun go on: on all views and on
+images up to 1600 pixels wide, as the papers do, unless --hold-out and --scale say otherwise. Prints a table of each
+set as Markdown, whatever went wrong with a scene, and then what did; the exit status is 2 if anything did. What is not
+there stays blank: nothing here comes from anywhere but a `metrics.json` or a paper.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.cluster_list import Failure, failure, status
 from app.exits import guarded
+from app.progress import StageProgress
+from app.score import score
+from benchmarks.published_figures import PUBLISHED, Figures, Published, Row
+from benchmarks.published_runs import Ours, find_labels, read_runs
 from encoders.errors import InputError
 from encoders.files import atomic_path
+from encoders.progress import Report
+from splat.pipeline import train
+from splat.run import Run
+from splat.scene import Scene
+from splat.scene.scale import published_scale
+from splat.train_config import TrainConfig
 
-Row = Mapping[str, float]
 
+def table(published: Published, ours: Ours) -> str:
+    """A Markdown table: a row per method and metric, a column per scene; our means only of complete rows.
 
-@dataclass(frozen=True)
-class Benchmark:
-    """A data set and what papers say about it.
-
-    Attributes:
-        folder: of the set. title: for people.
-        scenes: in the order of the papers' tables.
-        metrics: key in `metrics.json` and heading.
-        published: per method and metric, percent by scene. sources: where these are from.
+    Below it what ours are, and where the others are from.
     """
-
-    folder: str
-    title: str
-    scenes: tuple[str, ...]
-    metrics: Mapping[str, str]
-    published: Mapping[tuple[str, str], Row]
-    sources: str
-
-
-def _row(scenes: Sequence[str], *values: float) -> Row:
-    return dict(zip(scenes, values, strict=True))
-
-
-_LERF = ("ramen", "figurines", "teatime", "waldo_kitchen")
-_OVS = ("bed", "bench", "room", "sofa", "lawn")
-_360 = ("room", "counter", "garden", "bonsai")
-
-BENCHMARKS = (
-    Benchmark(
-        "lerf_ovs",
-        "LERF_OVS",
-        _LERF,
-        {"miou": "mIoU", "localization_accuracy": "located"},
-        {
-            ("LangSplat", "miou"): _row(_LERF, 51.2, 44.7, 65.1, 44.5),
-            ("LangSplat", "localization_accuracy"): _row(_LERF, 73.2, 80.4, 88.1, 95.5),
-            ("GAGS", "miou"): _row(_LERF, 46.81, 53.59, 60.29, 55.80),
-            ("GAGS", "localization_accuracy"): _row(_LERF, 69.01, 78.57, 88.14, 90.91),
-            ("LangSplatV2", "miou"): _row(_LERF, 51.8, 56.4, 72.2, 59.1),
-            ("LangSplatV2", "localization_accuracy"): _row(_LERF, 74.7, 82.1, 93.2, 95.5),
-        },
-        "Of LangSplat (CVPR 2024), GAGS (arXiv 2412.13654) and LangSplatV2 (arXiv 2507.07136), as later comparisons "
-        "quote their tables.",
-    ),
-    Benchmark(
-        "3d_ovs",
-        "3D-OVS",
-        _OVS,
-        {"miou": "mIoU", "miou_argmax": "mIoU, classes competing", "pixel_accuracy": "accuracy, classes competing"},
-        {
-            ("3D-OVS", "miou_argmax"): _row(_OVS, 89.5, 89.3, 92.8, 74.0, 88.2),
-            ("LangSplat", "miou"): _row(_OVS, 92.5, 94.2, 94.1, 90.0, 96.1),
-        },
-        "Of 3D-OVS (NeurIPS 2023) and LangSplat (CVPR 2024), as later comparisons quote their tables.",
-    ),
-    Benchmark(
-        "mipnerf360",
-        "Mip-NeRF 360, labels of GAGS",
-        _360,
-        {"miou": "mIoU", "localization_accuracy": "located"},
-        {},
-        "No figures of papers are quoted here: none could be checked when this table was written.",
-    ),
-)
-
-
-def measured(runs: Path, benchmark: Benchmark) -> Mapping[str, Row]:
-    """Our scores in percent, by metric and scene, as far as there are runs."""
-    found: dict[str, dict[str, float]] = {key: {} for key in benchmark.metrics}
-    for scene in benchmark.scenes:
-        path = runs / benchmark.folder / scene / "metrics.json"
-        if not path.is_file():
-            continue
-        try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error}); run dictsplat eval {path.parent}.") from error
-        for key in benchmark.metrics:
-            if key in metrics:
-                found[key][scene] = 100 * float(metrics[key])
-    return found
-
-
-def table(benchmark: Benchmark, ours: Mapping[str, Row]) -> str:
-    """A Markdown table: a row per method and metric, a column per scene; means only of complete rows."""
     lines = [
-        f"### {benchmark.title}",
+        f"### {published.title}",
         "",
-        f"| % | {' | '.join(benchmark.scenes)} | mean |",
-        f"|---|{'--:|' * (len(benchmark.scenes) + 1)}",
+        f"| % | {' | '.join(published.scenes)} | mean |",
+        f"|---|{'--:|' * (len(published.scenes) + 1)}",
     ]
-    for key, heading in benchmark.metrics.items():
-        rows = [(method, row) for (method, metric), row in benchmark.published.items() if metric == key]
-        lines += [_line(f"{method}, {heading}", row, benchmark.scenes) for method, row in rows]
-        lines.append(_line(f"**ours**, {heading}", ours[key], benchmark.scenes))
-    return "\n".join([*lines, "", benchmark.sources, ""])
+    for key, heading in published.metrics.items():
+        rows = [figures for figures in published.figures if figures.metric == key]
+        lines += [_line(f"{row.method}, {heading}", row.scenes, published.scenes, row.mean) for row in rows]
+        scores = ours.scores.get(key, {})
+        complete = len(scores) == len(published.scenes)
+        mean = sum(scores.values()) / len(scores) if complete else None
+        lines.append(_line(f"**ours**, {heading}", scores, published.scenes, mean))
+    return "\n".join([*lines, "", ours.description(), "", *_origins(published), ""])
 
 
-def _line(name: str, row: Row, scenes: Sequence[str]) -> str:
+def _line(name: str, row: Row, scenes: Sequence[str], mean: float | None) -> str:
     cells = [f"{row[scene]:.1f}" if scene in row else "" for scene in scenes]
-    mean = f"{sum(row[scene] for scene in scenes) / len(scenes):.1f}" if all(cells) else ""
-    return f"| {name} | {' | '.join([*cells, mean])} |"
+    return f"| {name} | {' | '.join([*cells, '' if mean is None else f'{mean:.1f}'])} |"
 
 
-def train_scenes(data: Path, runs: Path, options: Mapping[str, Any], say: Callable[[str], None] = print) -> None:
-    """Train the scenes of all sets that are in ``data`` into ``runs``; those that are finished are only scored."""
-    from app.progress import StageProgress
-    from app.score import score
-    from splat.pipeline import train
-    from splat.train_config import TrainConfig
+def _origins(published: Published) -> list[str]:
+    """A list of where the figures are from, which printed means are not those of their rows, and what else to know."""
+    by_source: dict[str, list[Figures]] = {}
+    for figures in published.figures:
+        by_source.setdefault(figures.source, []).append(figures)
+    lines = []
+    for source, rows in by_source.items():
+        methods = ", ".join(dict.fromkeys(row.method for row in rows))
+        lines.append(f"- {methods}: {source}.")
+    for row in filter(lambda row: row.differs, published.figures):
+        name = f"{row.method}, {published.metrics[row.metric]}"
+        lines.append(f"- {name}: {row.mean:.1f} is printed, the mean of the columns is {row.computed:.1f}.")
+    return lines + [f"- {note}" for note in published.notes]
 
-    folders = [(one.folder, scene) for one in BENCHMARKS for scene in one.scenes]
-    there = [(folder, scene) for folder, scene in folders if (data / folder / scene).is_dir()]
+
+def train_scenes(
+    data: Path, runs: Path, options: Mapping[str, Any], say: Callable[[str], None] = print
+) -> list[Failure]:
+    """Train the scenes of all sets that are in ``data`` into ``runs``; those that are finished are only scored.
+
+    A scene that fails does not keep the others from being trained.
+
+    Args:
+        options: of `TrainConfig`, without the scene; without a scale, each scene gets its `published_scale`.
+
+    Returns:
+        Which of them failed.
+
+    Raises:
+        InputError: there is no scene, or an option that no training can use.
+    """
+    names = [f"{one.folder}/{scene}" for one in PUBLISHED for scene in one.scenes]
+    there = [name for name in names if (data / name).is_dir()]
     if not there:
-        raise InputError(f"{data} has none of the sets {', '.join(one.folder for one in BENCHMARKS)}.")
-    for number, (folder, scene) in enumerate(there, 1):
-        say(f"{folder}/{scene} ({number} of {len(there)})")
-        with StageProgress() as reports:
-            config = TrainConfig(data / folder / scene, **options)
-            train(runs / folder / scene, config, reports, score)
+        raise InputError(f"{data} has none of the sets {', '.join(one.folder for one in PUBLISHED)}.")
+    TrainConfig(data, **options).check()
+    failures = []
+    for number, name in enumerate(there, 1):
+        say(f"{name} ({number} of {len(there)})")
+        source = data / name
+        try:
+            config = TrainConfig(source, **({"scale": published_scale(source)} | dict(options)))
+            with StageProgress() as reports:
+                train(runs / name, config, reports, _scorer(find_labels(source)))
+        except Exception as error:
+            failures.append(failure(name, "training", error))
+    return failures
 
 
-def write_tables(runs: Path, markdown: Path | None = None, benchmarks: Iterable[Benchmark] = BENCHMARKS) -> str:
-    """All tables, also written to a file if one is given."""
-    text = "\n".join(table(benchmark, measured(runs, benchmark)) for benchmark in benchmarks)
-    if markdown is not None:
-        with atomic_path(markdown) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return text
+def _scorer(labels: Path | None) -> Callable[[Run, Scene, str, Report], dict[str, Any]]:
+    """Scores against ``labels`` as if somebody had asked for these, so that a mistake in them is one, and no remark."""
+
+    def scorer(run: Run, scene: Scene, device: str, report: Report) -> dict[str, Any]:
+        return score(run, scene, device, report, labels)
+
+    return scorer
+
+
+def tables(
+    runs: Path, published: Sequence[Published] = PUBLISHED, failed: Sequence[Failure] = ()
+) -> tuple[str, list[Failure]]:
+    """All tables, and which runs could not be used for them.
+
+    Args:
+        failed: scenes whose run is not what was asked for; they are left blank.
+    """
+    texts, failures = [], []
+    left_out = [one.name for one in failed]
+    for one in published:
+        scenes = [name.partition("/")[2] for name in left_out if name.partition("/")[0] == one.folder]
+        ours, wrong = read_runs(runs / one.folder, one.scenes, list(one.metrics), scenes)
+        texts.append(table(one, ours))
+        failures += [failure(f"{one.folder}/{scene}", "scores", error) for scene, error in wrong.items()]
+    return "\n".join(texts), failures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,14 +142,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="also write the tables here")
     for option in ("preset", "encoder", "regions", "solver", "device"):
         parser.add_argument(f"--{option}", help="of the training, as for dictsplat train")
-    parser.add_argument("--scale", type=float, help="of the training, as for dictsplat train")
+    parser.add_argument("--scale", type=float, help="of the training; default: to a width of 1600 pixels, as 3DGS does")
+    parser.add_argument("--hold-out", type=int, default=0, help="of the training; default: 0, as LangSplatV2 does")
     given = vars(parser.parse_args(arguments))
     runs, data, markdown = given.pop("runs"), given.pop("data"), given.pop("markdown")
 
     def work() -> None:
-        if data is not None:
-            train_scenes(data, runs, {key: value for key, value in given.items() if value is not None})
-        print(write_tables(runs, markdown))
+        options = {key: value for key, value in given.items() if value is not None}
+        failures = [] if data is None else train_scenes(data, runs, options)
+        text, unusable = tables(runs, failed=failures)
+        failures += unusable
+        print(text)
+        for failed in failures:
+            print(" ".join(f"{failed.name} ({failed.stage}): {failed.sentence}".split()), file=sys.stderr)
+        if markdown is not None:
+            with atomic_path(markdown) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        if failures:
+            raise SystemExit(status(failures))
 
     return guarded(work)
 
