@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from torch import nn
 
 from encoders.errors import InputError
 from splat.codes import LanguageField
-from splat.interchange.langsplat_v2 import find_checkpoint, read_checkpoint, read_levels, write_levels
+from splat.interchange.langsplat_v2 import (
+    find_checkpoint,
+    own_scripts,
+    read_checkpoint,
+    read_levels,
+    write_levels,
+)
 
 COUNT, ATOMS, DIM, NONZEROS = 300, 64, 24, 4
 
@@ -161,6 +168,77 @@ def test_levels_of_two_scenes_are_refused(levels: list[Path]) -> None:
         read_levels(levels, "embedded")
     with pytest.raises(InputError, match="a checkpoint for each level"):
         read_levels([], "embedded")
+
+
+def claimed(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    """The first row of a tensor, said to be many."""
+    return tensor[:1].clone().expand(count, *tensor.shape[1:])
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        lambda tensor: claimed(tensor, 10**9),
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: torch.empty(tensor.shape, device="meta"),
+    ],
+    ids=["stride 0", "sparse", "meta"],
+)
+@pytest.mark.parametrize("field", [1, 7])
+def test_values_that_a_checkpoint_only_claims_are_refused(
+    instead: Callable[[torch.Tensor], torch.Tensor], field: int, tmp_path: Path
+) -> None:
+    """All tensors claim the same, so that nothing but memory or a fault would stop who believes them."""
+    fields = captured(0, torch.randn(5, 3))
+    for number in range(1, 8):
+        tensor = fields[number].detach()
+        fields[number] = instead(tensor) if number == field else claimed(tensor, 10**9)
+    path = tmp_path / "chkpnt1.pth"
+    torch.save((tuple(fields), 1), path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(InputError, match="does not hold all values of its means"):
+        read_checkpoint(path)
+    whole = captured(0, torch.randn(5, 3))
+    whole[field] = instead(whole[field].detach())
+    torch.save((tuple(whole), 1), path)
+    with pytest.raises(InputError, match=r"does not hold all values of its (means|logits)"):
+        read_checkpoint(path)
+
+
+def test_a_compressed_checkpoint_is_refused(levels: list[Path]) -> None:
+    """Its bytes are no values, though as many of them as it takes may be there."""
+    path = levels[0] / "chkpnt10000.pth"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(path.with_name("other.pth"), "w", zipfile.ZIP_DEFLATED) as z:
+        for member in archive.infolist():
+            z.writestr(member.filename, archive.read(member))
+    with pytest.raises(InputError, match=r"other\.pth is a compressed zip"):
+        read_checkpoint(path.with_name("other.pth"))
+
+
+def test_who_cannot_use_a_checkpoint_is_said(levels: list[Path], tmp_path: Path) -> None:
+    """Their scripts keep 4 of 64 logits and take the codebook's rows for 512 numbers."""
+    random = torch.Generator().manual_seed(2)
+
+    def field(atoms: int, dim: int, nonzeros: int) -> LanguageField:
+        rows = nn.functional.normalize(torch.randn(1, atoms, dim, generator=random), dim=2)
+        chosen = torch.stack([torch.randperm(atoms, generator=random)[:nonzeros] for _ in range(COUNT)])[:, None]
+        weights = 0.2 + torch.rand(COUNT, 1, nonzeros, generator=random)
+        return LanguageField(rows, chosen.to(torch.uint8), weights, "embedded")
+
+    assert own_scripts(field(64, 512, 4)) == ""
+    told = own_scripts(field(32, 1000, 8))
+    assert "features of 1000, not 512; atoms 32, not 64; nonzeros 8, not 4" in told
+    assert "atoms" not in own_scripts(field(64, 1000, 4))
+    # What is said of nonzeros is so: half of eight lose the direction, all of them keep it.
+    eight = field(ATOMS, DIM, 8)
+    gaussians, _ = read_levels(levels[:1], "embedded")
+    write_levels([tmp_path / "eight.pth"], gaussians, eight)
+    similar = []
+    for nonzeros in (4, 8):
+        _, again = read_levels([tmp_path / "eight.pth"], "embedded", nonzeros)
+        similar.append(nn.functional.cosine_similarity(again.decode(), eight.decode(), dim=2))
+    assert similar[0].mean() < 0.98
+    assert similar[1].min() > 1 - 1e-5
 
 
 class Hostile:

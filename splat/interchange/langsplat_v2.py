@@ -4,17 +4,13 @@ A checkpoint is what its authors' ``GaussianModel.capture(include_feature=True)`
 are optimised, logits [N, L] over a codebook [1, L, D], and the optimiser's state. A Gaussian's code is
 ``renormalise(top-K(softmax(logits)))``, so its weights sum to one and the codebook's rows have any length; in
 `LanguageField` the atoms have length one and the weights any sum. `read_levels` and `write_levels` convert.
-
-Nothing is unpickled but tensors and numbers.
 """
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +19,7 @@ from encoders.errors import InputError
 from encoders.files import atomic_path
 from splat.codes import MAX_ATOMS, LanguageField, densify, sparsify
 from splat.gaussians import SH_BASES, Gaussians
+from splat.interchange.pickled import load_pickled
 
 ITERATION = 10_000
 """What a written checkpoint calls its training steps; LangSplatV2's scripts look for this number."""
@@ -68,7 +65,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: it cannot be read, is none of LangSplatV2's with features, or holds values that are not finite.
     """
-    content = _load(path)
+    content = load_pickled(path)
     try:
         captured, _iteration = content
         fields = tuple(captured)
@@ -166,7 +163,7 @@ def write_levels(paths: Sequence[Path], gaussians: Gaussians, field: LanguageFie
 
     Returns:
         Per level, by how much the sums still miss one (root of the mean square): what a Gaussian's feature gains or
-        loses in length. Its direction is always kept.
+        loses in length. Its direction is kept by whoever reads all K of its nonzeros (``--topk``); see `own_scripts`.
 
     Raises:
         InputError: a code has negative weights, or other than one path per level is given.
@@ -191,6 +188,17 @@ def write_levels(paths: Sequence[Path], gaussians: Gaussians, field: LanguageFie
         codebook = field.atoms[level].detach().cpu().float() / shares[:, None]
         _save(path, Checkpoint(gaussians.to("cpu"), logits, codebook))
     return missed
+
+
+def own_scripts(field: LanguageField) -> str:
+    """Why LangSplatV2's own scripts cannot use a scene as checkpoints, in words; empty if they can.
+
+    They have the size of features, of codebooks and of codes written into them.
+    """
+    (_, atoms, dim), nonzeros = field.atoms.shape, field.indices.shape[2]
+    found = {"features of": (dim, 512), "atoms": (atoms, 64), "nonzeros": (nonzeros, 4)}
+    other = [f"{name} {has}, not {wants}" for name, (has, wants) in found.items() if has != wants]
+    return f"LangSplatV2's own scripts cannot use them ({'; '.join(other)})" if other else ""
 
 
 def _shares_of_one(indices: Tensor, weights: Tensor, atoms: int) -> tuple[Tensor, float]:
@@ -232,45 +240,11 @@ def _check(path: Path, name: str, tensor: Any, shape: tuple[int | None, ...]) ->
     fits = isinstance(tensor, Tensor) and tensor.ndim == len(shape) and tensor.is_floating_point()
     if not fits or any(want not in (None, size) for want, size in zip(shape, tensor.shape, strict=True)):
         raise InputError(f"{path} is no checkpoint of LangSplatV2: its {name} have another shape.")
+    # A few bytes can claim to be any number of values: by a stride of 0, as zeros left out, or with no values at all.
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"{path} does not hold all values of its {name}; save the checkpoint again.")
     # Some tools write fully opaque Gaussians with an infinite logit.
     damaged = torch.isnan(tensor) if name == "opacities" else ~torch.isfinite(tensor)
     if bool(damaged.any()):
         raise InputError(f"{path} has values in its {name} that are not finite.")
-
-
-class _Kind:
-    """In place of numpy's dtype: of which only plain floating-point numbers are taken."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        if code not in ("f4", "f8"):
-            raise pickle.UnpicklingError(f"numbers of kind {code!r}")
-        self.code = code
-
-    def __setstate__(self, _state: Any) -> None:
-        pass
-
-
-def _number(kind: _Kind, content: bytes) -> float:
-    return float(np.frombuffer(content, f"<{kind.code}")[0])
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """In place of ``_codecs.encode``, by which old pickles write bytes."""
-    return text.encode("latin-1" if encoding == "latin1" else "ascii")
-
-
-def _load(path: Path) -> Any:
-    # 3DGS keeps the scene's radius as a number of numpy, which torch does not load unless told what stands for it.
-    known: list[Any] = [(_Kind, "numpy.dtype"), (_encode, "_codecs.encode")]
-    known += [(_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    try:
-        with torch.serialization.safe_globals(known):
-            # Mapped, so that the optimiser's state, twice as large as all the rest, is not read.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise InputError(f"The checkpoint {path} does not exist.") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # what a damaged pickle asks for may fail in any way
-        first = str(error).strip().split("\n")[0]
-        raise InputError(f"{path} cannot be read as a checkpoint ({first}).") from error
