@@ -36,6 +36,13 @@ def import_(
         typer.Option(help="The photos it was trained on, to score against. Default: cameras.json of the first folder."),
     ] = None,
     scale: Annotated[float | None, typer.Option(help="Shrink photos by it first. Default: as in train.")] = None,
+    hold_out: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Every N-th view was held out of its training: 8 if it had --eval. Default: none was.",
+        ),
+    ] = 0,
     device: Annotated[str, typer.Option(help="Of the encoder: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Make a run folder of a scene that LangSplatV2 trained; it can then be asked, shown, cut and scored."""
@@ -46,7 +53,7 @@ def import_(
 
     with StageProgress() as reports:
         model = encoders.create(encoder, device=pick_device(device))
-        import_langsplat_v2(checkpoints, out, model, nonzeros, scene, scale, reports("import"))
+        import_langsplat_v2(checkpoints, out, model, nonzeros, scene, scale, hold_out, reports("import"))
     typer.echo(f'Ask it: dictsplat query {out} "cup"')
 
 
@@ -64,7 +71,7 @@ def export(
         typer.Option(
             "--as",
             help="gaussians; langsplat-v2: checkpoints in OUT_1, OUT_2 and OUT_3; langsplat-features: "
-            "*_s.npy and *_f.npy of the training views in OUT.",
+            "*_s.npy and *_f.npy of the training views in OUT, and the pictures that they fit in OUT/images.",
         ),
     ] = "gaussians",
 ) -> None:
@@ -86,5 +93,7 @@ def export(
             opened = Run.open(run)
             opened.require("rgb")
             gaussians = load_ply(opened.gaussians_path)
-            write_gaussians(out, gaussians)
-            report(1, 1, f"{len(gaussians):,} Gaussians in {out}")
+            written = write_gaussians(out, gaussians)
+            count, all_ = f"{written.count:,}", f"{len(gaussians):,}"
+            count = count if count == all_ else f"{count} of {all_}"
+            report(1, 1, f"{count} Gaussians in {out}" + (f"; {written.note}" if written.note else ""))

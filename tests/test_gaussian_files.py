@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import struct
 import sys
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from plyfile import PlyData
 from scipy.spatial import cKDTree
 
 from encoders.errors import InputError
+from splat.codes import LanguageField
 from splat.gaussians import SH_C0, Gaussians, load_ply, save_ply
-from splat.interchange.gaussian_files import read_gaussians, turned, write_gaussians
+from splat.interchange.gaussian_files import Written, read_gaussians, turned, write_gaussians
 from splat.rasterize import rasterize_rgb
 
 COUNT = 700
@@ -94,16 +96,87 @@ def test_a_turned_scene_looks_the_same_to_a_turned_camera(gaussians: Gaussians) 
     torch.testing.assert_close(pictures[0], pictures[1], atol=2e-5, rtol=0)
 
 
-def test_spz_is_in_its_own_axes(gaussians: Gaussians, tmp_path: Path) -> None:
-    """Its layout: a header of 16 bytes, then positions as numbers of 24 bits; right, up, back."""
-    write_gaussians(tmp_path / "scene.spz", gaussians)
-    content = gzip.decompress((tmp_path / "scene.spz").read_bytes())
-    magic, version, count, degree, fraction = struct.unpack_from("<4sIIBB", content)
-    assert (magic, version, count, degree) == (b"NGSP", 3, COUNT, 3)
-    packed = np.frombuffer(content, np.uint8, 9 * count, 16).reshape(count, 3, 3).astype(np.int64)
-    values = packed @ [1, 1 << 8, 1 << 16]
-    positions = np.where(values >= 1 << 23, values - (1 << 24), values) / (1 << fraction)
-    np.testing.assert_allclose(positions, gaussians.means.numpy() * [1, -1, -1], atol=2.0**-fraction)
+SPZ_PARTS = {"places": 9, "alphas": 1, "colours": 3, "scales": 3, "rotations": 4, "harmonics": 45}
+"""Bytes of a Gaussian in each part of an SPZ file of version 3, in their order."""
+
+
+def decoded_spz(path: Path) -> dict[str, np.ndarray]:
+    """What the bytes say by the published layout (github.com/nianticlabs/spz), float64 rows."""
+    content = gzip.decompress(path.read_bytes())
+    magic, version, count, degree, fraction, flags = struct.unpack_from("<4sIIBBB", content)
+    assert (magic, version, degree, flags) == (b"NGSP", 3, 3, 0)
+    parts, start = {}, 16
+    for name, size in SPZ_PARTS.items():
+        parts[name] = np.frombuffer(content, np.uint8, size * count, start).reshape(count, size).astype(np.float64)
+        start += size * count
+    assert start == len(content)
+    steps = parts["places"].reshape(count, 3, 3) @ [1, 1 << 8, 1 << 16]
+    steps -= np.where(steps >= 1 << 23, 1 << 24, 0)
+    quats = np.zeros((count, 4))  # x, y, z, w
+    for row, little in zip(quats, parts["rotations"].astype(np.uint8), strict=True):
+        packed = int.from_bytes(bytes(little), "little")
+        largest = packed >> 30
+        for axis in (axis for axis in (3, 2, 1, 0) if axis != largest):
+            row[axis] = (packed & 511) / 511 / np.sqrt(2) * (-1 if packed & 512 else 1)
+            packed >>= 10
+        row[largest] = np.sqrt(1 - np.square(row).sum())
+    return {
+        "fraction": np.array(fraction),
+        "means": steps / (1 << fraction),
+        "opacities": parts["alphas"][:, 0] / 255,
+        # Of constant harmonics c, the byte is 255 (0.15 c + 0.5).
+        "constant": (parts["colours"] / 255 - 0.5) / 0.15,
+        "log_scales": parts["scales"] / 16 - 10,
+        "quats": quats[:, [3, 0, 1, 2]],
+        "harmonics": (parts["harmonics"].reshape(count, 15, 3) - 128) / 128,
+    }
+
+
+def test_spz_has_its_published_layout_and_axes(gaussians: Gaussians, tmp_path: Path) -> None:
+    """Right, up, back: every vector and rotation has y and z negated."""
+    assert write_gaussians(tmp_path / "scene.spz", gaussians) == Written(COUNT)
+    found = decoded_spz(tmp_path / "scene.spz")
+    assert found["fraction"] == 12
+    np.testing.assert_allclose(found["means"], gaussians.means.numpy() * [1, -1, -1], atol=2.0**-13 + 1e-6)
+    np.testing.assert_allclose(found["opacities"], torch.sigmoid(gaussians.logit_opacities), atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(found["constant"], gaussians.sh[:, 0], atol=0.5 / 255 / 0.15 + 1e-6)
+    np.testing.assert_allclose(found["log_scales"], gaussians.log_scales, atol=1 / 32 + 1e-6)
+    wanted = turns(gaussians.quats).numpy() * [1, 1, -1, -1]
+    wanted *= np.sign((wanted * found["quats"]).sum(1))[:, None]
+    np.testing.assert_allclose(found["quats"], wanted, atol=3 * 0.5 / 511)
+    # Of degree 1 (y, z, x) as of a vector: its parts along y and z change their signs.
+    first = gaussians.sh[:, 1:4].numpy() * np.array([-1, -1, 1])[:, None]
+    np.testing.assert_allclose(found["harmonics"][:, :3], first, atol=0.5 / 128 + 1e-6)
+
+
+@pytest.mark.parametrize(("farthest", "fraction"), [(2047.9, 12), (2048.0, 11), (-5000.0, 10), (4.1e6, 1)])
+def test_spz_is_as_fine_as_its_farthest_gaussian_allows(
+    farthest: float, fraction: int, gaussians: Gaussians, tmp_path: Path
+) -> None:
+    gaussians.means[5, 1] = farthest
+    written = write_gaussians(tmp_path / "far.spz", gaussians)
+    found = decoded_spz(tmp_path / "far.spz")
+    assert found["fraction"] == fraction
+    np.testing.assert_allclose(
+        found["means"], gaussians.means.numpy() * [1, -1, -1], atol=0.5 / (1 << fraction) + 1e-6, rtol=1e-7
+    )
+    read = read_gaussians(tmp_path / "far.spz")
+    assert float(read.means[5, 1]) == pytest.approx(farthest, abs=0.5 / (1 << fraction) + 1e-3)
+    assert written.count == COUNT
+    assert written.note == ("" if fraction == 12 else written.note)
+    assert (f"places to 1/{1 << fraction} of a unit" in written.note) == (fraction < 12)
+
+
+def test_what_spz_cannot_say_is_said(gaussians: Gaussians, tmp_path: Path) -> None:
+    gaussians.log_scales[:3, 1] = torch.tensor([-12.0, -10.01, 8.0])
+    gaussians.log_scales[3:5, 1] = torch.tensor([-10.0, 5.93])
+    written = write_gaussians(tmp_path / "scales.spz", gaussians)
+    assert written == Written(COUNT, "3 have a scale that is cut to e^-10 or e^5.9")
+    assert decoded_spz(tmp_path / "scales.spz")["log_scales"][:3, 1].tolist() == [-10, -10, 5.9375]
+    gaussians.means[7] = 5e6
+    with pytest.raises(InputError, match=r"5,000,000 units from the origin.*write a \.ply instead"):
+        write_gaussians(tmp_path / "farther.spz", gaussians)
+    assert not (tmp_path / "farther.spz").exists()
 
 
 def test_a_compressed_ply_is_known_by_what_is_in_it(gaussians: Gaussians, tmp_path: Path) -> None:
@@ -115,8 +188,11 @@ def test_a_compressed_ply_is_known_by_what_is_in_it(gaussians: Gaussians, tmp_pa
 
 def test_a_compressed_ply_has_what_can_be_seen(gaussians: Gaussians, tmp_path: Path) -> None:
     gaussians.logit_opacities[::7] = -6.0  # 1/404; nothing below 1/255 is drawn
-    write_gaussians(tmp_path / "scene.compressed.ply", gaussians)
-    assert len(read_gaussians(tmp_path / "scene.compressed.ply")) == COUNT - len(range(0, COUNT, 7))
+    written = write_gaussians(tmp_path / "scene.compressed.ply", gaussians)
+    assert len(read_gaussians(tmp_path / "scene.compressed.ply")) == COUNT - len(range(0, COUNT, 7)) == written.count
+    assert written.note == "100 are never drawn (opacity below 1/255)"
+    gaussians.logit_opacities[:] = 1.0
+    assert write_gaussians(tmp_path / "scene.compressed.ply", gaussians) == Written(COUNT)
 
 
 def empty(path: Path) -> None:
@@ -176,12 +252,40 @@ def test_a_run_is_exported_and_trained_on(
     assert (tmp_path / "run" / "gaussians.ply").read_bytes() == before
 
 
+def test_an_export_says_what_the_file_has(dictsplat: Dictsplat, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    gaussians = load_ply(run / "gaussians.ply")
+    gaussians.logit_opacities[:8] = -9.0
+    gaussians.log_scales[8:10] = -11.0
+    gaussians.means[11, 0] = -3000.0
+    save_ply(run / "gaussians.ply", gaussians)
+    seen = int((gaussians.opacities > 1 / 255).sum())
+    code, out, err = dictsplat("export", run, tmp_path / "few.compressed.ply")
+    assert code == 0, err
+    assert len(read_gaussians(tmp_path / "few.compressed.ply")) == seen <= len(gaussians) - 8
+    assert f"{seen:,} of {len(gaussians):,} Gaussians in" in " ".join(out.split())
+    code, out, err = dictsplat("export", run, tmp_path / "far.spz")
+    assert code == 0, err
+    said = " ".join(out.split())
+    assert f" {len(gaussians):,} Gaussians in" in f" {said}"
+    assert " of " not in said.split("Gaussians in")[0]
+    assert "places to 1/2048 of a unit, because of Gaussians up to 3,000 away; 2 have a scale that is cut" in said
+
+
 def test_a_run_is_exported_for_langsplat(dictsplat: Dictsplat, tiny_run: Path, tmp_path: Path) -> None:
-    code, _, err = dictsplat("export", tiny_run, tmp_path / "tiny", "--as", "langsplat-v2")
+    code, out, err = dictsplat("export", tiny_run, tmp_path / "tiny", "--as", "langsplat-v2")
     assert code == 0, err
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.pth")) == [
         f"tiny_{level}/chkpnt10000.pth" for level in (1, 2, 3)
     ]
+    field = LanguageField.load(tiny_run / "language.safetensors")
+    said = " ".join(out.split())
+    assert "LangSplatV2's own scripts cannot use them" in said
+    assert f"features of {field.atoms.shape[2]}, not 512" in said
+    for name in (".", "..", "/"):
+        code, _, err = dictsplat("export", tiny_run, name, "--as", "langsplat-v2")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "no name that folders could begin with" in err
     code, _, err = dictsplat("export", tiny_run, tmp_path / "features", "--as", "langsplat-features")
     assert code == 0, err
     count = len(list((tiny_run / "features").glob("*.npz")))

@@ -3,13 +3,15 @@
 - ``.ply``: of the 3DGS authors; nothing is lost.
 - ``.compressed.ply``: of PlayCanvas and SuperSplat, a quarter of the size. Without what is never drawn (opacity below
   1/255).
-- ``.spz``: of Niantic, a quarter of the size before it is zipped; in axes of its own (right, up, back).
+- ``.spz``: of Niantic, a quarter of the size before it is zipped; in axes of its own (right, up, back). Places are
+  numbers of 24 bits, as fine as the farthest Gaussian allows, and scales lie between e^-10 and e^5.9.
 - ``.splat``: of web viewers, an eighth of the size, with one colour from all sides.
 
 gsplat writes compressed PLYs. SPZ and the reading of compressed PLYs need gsply (``pip install dictsplat[formats]``).
 """
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,26 @@ _HEADER = 4096
 """Bytes in which a compressed PLY says what it holds."""
 _MIRRORED = (-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0)
 """Signs of the harmonics of degrees 1 to 3 when y and z change theirs."""
+
+_SPZ_FINEST = 12
+"""Bits below one of a place in SPZ, as its authors write: to 1/4096 of a unit, up to 2,048 units away."""
+_SPZ_FARTHEST = (1 << 23) - 1
+"""Largest place in SPZ, counted in steps."""
+_SPZ_SCALES = (-10.0, -10.0 + 255 / 16)
+"""Natural logarithms of the scales that SPZ can say."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file has.
+
+    Attributes:
+        count: of its Gaussians.
+        note: what this scene loses beyond the rounding that all lose, in words; empty if nothing.
+    """
+
+    count: int
+    note: str = ""
 
 
 def read_gaussians(path: Path) -> Gaussians:
@@ -61,27 +83,56 @@ def is_plain_ply(path: Path) -> bool:
         return b"packed_position" not in file.read(_HEADER)
 
 
-def write_gaussians(path: Path, gaussians: Gaussians) -> None:
+def write_gaussians(path: Path, gaussians: Gaussians) -> Written:
     """Write one of `SUFFIXES`, atomically.
 
     Raises:
-        InputError: the path has none of them, or its library is not installed.
+        InputError: the path has none of them, its library is not installed, or a Gaussian is so far away that the
+            format cannot say it.
     """
     kind, one = _kind(path), gaussians.to("cpu")
-    if kind == ".splat":
-        save_splat(path, one)
-    elif kind == ".spz":
-        with atomic_path(path) as temporary:
-            _gsply().write_spz(temporary, _to_gsply(turned(one)))
-    elif kind == COMPRESSED:
+    if kind == ".spz":
+        return _write_spz(path, one)
+    if kind == COMPRESSED:
         from gsplat.exporter import export_splats
 
         parts = one.means, one.log_scales, one.quats, one.logit_opacities, one.sh[:, :1], one.sh[:, 1:]
         content = export_splats(*(part.detach() for part in parts), format="ply_compressed")
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
+        return _compressed(content, len(one))
+    if kind == ".splat":
+        save_splat(path, one)
     else:
         save_ply(path, one)
+    return Written(len(one))
+
+
+def _compressed(content: bytes, given: int) -> Written:
+    """What a compressed PLY says that it has: its writer leaves some out."""
+    told = re.search(rb"^element vertex (\d+)$", content[:_HEADER], re.MULTILINE)
+    assert told is not None
+    count = int(told[1])
+    return Written(count, f"{given - count:,} are never drawn (opacity below 1/255)" if count < given else "")
+
+
+def _write_spz(path: Path, gaussians: Gaussians) -> Written:
+    library = _gsply()
+    farthest = float(gaussians.means.detach().abs().max()) if len(gaussians) else 0.0
+    bits = next((bits for bits in range(_SPZ_FINEST, 0, -1) if farthest * (1 << bits) <= _SPZ_FARTHEST), 0)
+    if not bits:
+        raise InputError(
+            f"A Gaussian lies {farthest:,.0f} units from the origin, and SPZ has places up to {_SPZ_FARTHEST // 2:,}; "
+            f"write a .ply instead of {path}."
+        )
+    with atomic_path(path) as temporary:
+        library.write_spz(temporary, _to_gsply(turned(gaussians)), fractional_bits=bits)
+    notes = [f"places to 1/{1 << bits} of a unit, because of Gaussians up to {farthest:,.0f} away"]
+    scales = gaussians.log_scales.detach()
+    cut = int(((scales < _SPZ_SCALES[0]) | (scales > _SPZ_SCALES[1])).any(dim=1).sum())
+    if cut:
+        notes.append(f"{cut:,} have a scale that is cut to e^-10 or e^5.9")
+    return Written(len(gaussians), "; ".join(notes if bits < _SPZ_FINEST else notes[1:]))
 
 
 def turned(gaussians: Gaussians) -> Gaussians:
