@@ -23,8 +23,9 @@ from splat.fit_rgb import RgbConfig, fit_rgb
 from splat.gaussians import load_ply, save_ply
 from splat.image_metrics import WINDOW
 from splat.interchange.gaussian_files import is_plain_ply, read_gaussians
-from splat.interchange.langsplat_features import REGIONS, import_features
-from splat.run import STAGES, Run, StageRecord, file_digest
+from splat.interchange.langsplat_features import REGIONS, check_encoder, features_digest, import_features
+from splat.run import STAGES, Run, file_digest
+from splat.same_training import had, refuse_other, refuse_without_photos
 from splat.scene import Scene, load_scene, save_cameras
 from splat.scene.scale import automatic_scale
 from splat.score import score_run
@@ -37,14 +38,6 @@ StageReport = Callable[[str], Report]
 
 Scorer = Callable[[Run, Scene, str, Report], dict[str, Any]]
 """Scores a run with a ``--device`` and writes `metrics.json`; `splat.score.score_run`, or something around it."""
-
-
-_EARLIER = {
-    "rgb": {"strategy": "default"},
-    "features": {},
-    "language": {"coding": "nonnegative", "dictionary": "kmeans"},
-}
-"""Inputs of stages that older runs do not record, and what they were."""
 
 
 def _silent_stages(_stage: str) -> Report:
@@ -83,8 +76,10 @@ class _Training:
         self.config = config
         self.reports = reports
         self.device = splat_device(config.device)
+        refuse_without_photos(run)
         if "rgb" in config.stages and not self._has_gaussians():
             self._rgb_config()  # which may be impossible on this device: say so before the scene is read
+        self._check_given_features()
         self.scale = config.scale or self._recorded_scale() or automatic_scale(config.scene)
         self.language = LanguageConfig(
             atoms=config.atoms,
@@ -99,12 +94,18 @@ class _Training:
         rgb = {"preset": config.preset, "strategy": config.strategy, "seed": config.seed}
         self.inputs: dict[str, dict[str, Any]] = {
             "rgb": {"scale": self.scale, **rgb},
-            "features": {
-                "scale": self.scale,
-                "encoder": config.encoder,
-                "regions": config.regions if config.features is None else REGIONS,
-            },
+            "features": {"scale": self.scale, "encoder": config.encoder, "regions": config.regions},
         }
+        if config.features is not None and "features" in config.stages:
+            content = features_digest(config.features, [self.scene.cameras[i].name for i in self.scene.train])
+            self.inputs["features"] |= {"regions": REGIONS, "features": content}
+
+    def _check_given_features(self) -> None:
+        """Say before the scene is read that --features are not of --encoder; nothing would work in the end."""
+        folder, stage = self.config.features, self.run.stage("features")
+        if folder is None or "features" not in self.config.stages or (stage is not None and stage.status == "done"):
+            return
+        check_encoder(folder, encoders.create(self.config.encoder, device=pick_device(self.config.device)))
 
     def _recorded_scale(self) -> float | None:
         """The scale of the training that the run holds, which a new guess must not change."""
@@ -132,7 +133,7 @@ class _Training:
         return finished or self.config.gaussians is not None
 
     def run_stages(self) -> None:
-        self._refuse_other_options()
+        refuse_other(self.run, self.config, self.scale, self.scene.fingerprint, self.inputs)
         asked = {"rgb", "features"} <= set(self.config.stages)
         if asked and self.config.features is None and not self._has_gaussians():
             # A name that is wrong should not be found out after hours of fitting; the models themselves would
@@ -144,38 +145,6 @@ class _Training:
         for stage in STAGES:
             if stage in self.config.stages:
                 work[stage]()
-
-    def _refuse_other_options(self) -> None:
-        """A run holds one training; options that only steer the language stage may change."""
-        record = self.run.record
-        if record is None:
-            return
-        if record.dataset != self.scene.fingerprint:
-            other = TrainConfig.from_json(record.config, self.run.record_path)
-            if other.hold_out != self.config.hold_out and other.scale == self.scale:
-                raise InputError(
-                    f"{self.run.folder} was trained with {_held_out(other.hold_out)} and you ask for "
-                    f"{_held_out(self.config.hold_out)}; choose another --out, or add --resume to keep its options."
-                )
-            raise InputError(
-                f"{self.run.folder} was trained on other photos, cameras or another --scale "
-                f"({other.scene}, scale {other.scale}); choose another --out."
-            )
-        for name in ("rgb", "features"):
-            stage = self.run.stage(name)
-            if stage is None or name not in self.config.stages or "digest" in stage.inputs:
-                continue
-            if name == "features" and stage.status == "running" and FeatureStore(self.run.features_path).empty:
-                continue  # started with an encoder that never got to a view
-            wanted, had = self.inputs[name], _had(name, stage)
-            changed = [key for key in wanted if had.get(key) != wanted[key]]
-            if changed:
-                was = ", ".join(f"--{key} {had.get(key)}" for key in changed)
-                now = ", ".join(f"--{key} {wanted[key]}" for key in changed)
-                raise InputError(
-                    f"{self.run.folder} was trained with {was} and you ask for {now}; "
-                    "choose another --out, or add --resume to keep its options."
-                )
 
     def _rgb(self) -> None:
         run, stage, path = self.run, self.run.stage("rgb"), self.run.gaussians_path
@@ -219,6 +188,9 @@ class _Training:
             save_ply(path, gaussians)
 
     def _features(self) -> None:
+        if self.run.imported is not None and "language" in self.config.stages:
+            self.reports("features")(1, 1, "not needed: the language field was imported")
+            return
         names = [self.scene.cameras[i].name for i in self.scene.train]
         store = FeatureStore(self.run.features_path)
         inputs = self.inputs["features"]
@@ -228,8 +200,8 @@ class _Training:
         config = self.config
         if config.features is not None:
             with RunningStage(self.run, "features", inputs, self.reports("features")) as step:
-                views = [self.scene.cameras[i] for i in self.scene.train]
-                import_features(config.features, views, config.encoder, store, step.report)
+                views = [(self.scene.cameras[i], self.scene.lenses[i]) for i in self.scene.train]
+                import_features(config.features, views, config.encoder, store, inputs["features"], step.report)
             return
         encoder, regions = self._create_encoders()
         with RunningStage(self.run, "features", inputs, self.reports("features")) as step:
@@ -242,6 +214,9 @@ class _Training:
 
     def _language(self) -> None:
         run = self.run
+        if run.imported is not None:
+            self.reports("language")(1, 1, f"imported from {run.imported}")
+            return
         run.require("rgb", "features")
         inputs = {
             "gaussians": file_digest(run.gaussians_path),
@@ -251,7 +226,7 @@ class _Training:
             "dictionary": self.language.start,
         }
         stage = run.stage("language")
-        same = stage is not None and _had("language", stage) == inputs
+        same = stage is not None and had("language", stage) == inputs
         if same and stage is not None and stage.status == "done" and run.language_path.is_file():
             self.reports("language")(1, 1, "done before")
             return
@@ -269,15 +244,6 @@ class _Training:
             )
             field.save(run.language_path)
             step.stats = _numbers(stats)
-
-
-def _held_out(hold_out: int | None) -> str:
-    return "no --hold-out" if hold_out is None else f"--hold-out {hold_out}"
-
-
-def _had(name: str, stage: StageRecord) -> dict[str, Any]:
-    """The inputs of a stage, with those that older runs do not record."""
-    return _EARLIER[name] | stage.inputs
 
 
 def _numbers(stats: Mapping[str, Any]) -> dict[str, Any]:

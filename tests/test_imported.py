@@ -1,12 +1,18 @@
 """Runs made from what other programs trained: they answer as the scene did that they were made from."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from encoders.errors import InputError
+from splat.evaluate import renderer
+from splat.gaussians import load_ply, save_ply
 from splat.interchange.imported import read_3dgs_cameras
 from splat.interchange.langsplat_v2 import write_levels
 from splat.scene import Camera, load_cameras
@@ -73,15 +79,117 @@ def test_with_its_photos_an_imported_run_is_scored(
     dictsplat: Dictsplat, tiny_scene: Path, tiny_run: Path, levels: list[Path], tmp_path: Path
 ) -> None:
     (levels[0] / "cameras.json").unlink()
+    options = ("import", *levels, "--encoder", "colour", "--scene", tiny_scene)
+    yours = json.loads((tiny_run / "metrics.json").read_text())
+    names = [camera.name for camera in load_cameras(tiny_run / "cameras.json")[0]]
+    for hold_out, wanted in ((None, []), (5, names[::5])):
+        run = tmp_path / f"run-{hold_out}"
+        code, _, err = dictsplat(*options, "--out", run, *(() if hold_out is None else ("--hold-out", hold_out)))
+        assert code == 0, err
+        # Which views the training saw is not known; the scene's own list of held-out ones tells nothing about it.
+        assert load_cameras(run / "cameras.json")[1] == wanted
+        code, _, err = dictsplat("eval", run)
+        assert code == 0, err
+        mine = json.loads((run / "metrics.json").read_text())
+        assert mine["miou"] == pytest.approx(yours["miou"], abs=0.03)
+        assert ("psnr" in mine) == bool(wanted)
+    render, cameras = renderer(load_ply(tiny_run / "gaussians.ply")), load_cameras(tiny_run / "cameras.json")[0]
+    decibels = []
+    for camera in cameras[::5]:
+        photo = np.asarray(Image.open(tiny_scene / "images" / f"{camera.name}.png").convert("RGB")) / 255
+        decibels.append(-10 * np.log10(((render(camera) - photo) ** 2).mean()))
+    assert mine["psnr"] == pytest.approx(np.mean(decibels), abs=0.05)
+
+
+@pytest.fixture
+def imported(dictsplat: Dictsplat, tiny_scene: Path, levels: list[Path], tmp_path: Path) -> Path:
+    """The tiny run, imported with its photos."""
+    run = tmp_path / "imported"
+    code, _, err = dictsplat("import", *levels, "--out", run, "--encoder", "colour", "--scene", tiny_scene)
+    assert code == 0, err
+    return run
+
+
+def test_training_an_imported_run_keeps_what_was_imported(
+    dictsplat: Dictsplat, tiny_scene: Path, imported: Path
+) -> None:
+    files = [imported / "language.safetensors", imported / "gaussians.ply"]
+    before = [file.read_bytes() for file in files]
+    hold_out = ("--hold-out", 0)
+    for options in (("--resume",), (tiny_scene, "--encoder", "colour", *hold_out)):
+        code, _, err = dictsplat("train", "--out", imported, *options)
+        assert code == 0, err
+        assert [file.read_bytes() for file in files] == before
+    assert not (imported / "features").exists()
+    assert "imported" in json.loads((imported / "run.json").read_text())["stages"]["language"]["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--atoms", 32), "imported with --atoms 64 and you ask for 32"),
+        (("--encoder", "embedded"), "imported with --encoder colour"),
+        (("--solver", "sgd"), "imported with --solver lift"),
+        (("--hold-out", 5), "--hold-out 5"),
+    ],
+)
+def test_another_field_does_not_replace_the_imported_one(
+    refused: Callable[..., str], imported: Path, options: tuple[Any, ...], sentence: str
+) -> None:
+    before = (imported / "language.safetensors").read_bytes()
+    assert sentence in refused("train", "--out", imported, "--resume", *options)
+    assert (imported / "language.safetensors").read_bytes() == before
+
+
+def test_other_gaussians_do_not_get_the_imported_field(
+    refused: Callable[..., str], tiny_run: Path, imported: Path, tmp_path: Path
+) -> None:
+    fewer = load_ply(tiny_run / "gaussians.ply").subset(slice(0, 500))
+    save_ply(tmp_path / "fewer.ply", fewer)
+    before = (imported / "gaussians.ply").read_bytes()
+    resume = ("train", "--out", imported, "--resume")
+    assert "imported with --gaussians" in refused(*resume, "--gaussians", tmp_path / "fewer.ply")
+    assert (imported / "gaussians.ply").read_bytes() == before
+    shutil.copyfile(tmp_path / "fewer.ply", imported / "gaussians.ply")
+    assert "other Gaussians than were imported" in refused(*resume)
+
+
+@pytest.mark.parametrize("gone", ["language.safetensors", "gaussians.ply", "cameras.json"])
+def test_what_is_missing_of_an_imported_run_is_not_said_to_be_trained(
+    refused: Callable[..., str], imported: Path, gone: str
+) -> None:
+    (imported / gone).unlink()
+    told = refused("query", imported, "red", "--json")
+    assert gone in told
+    assert "again into another --out" in told
+    assert "--resume" not in told
+    if gone != "cameras.json":
+        assert "again into another --out" in refused("train", "--out", imported, "--resume")
+
+
+def test_without_photos_there_is_nothing_to_train(
+    dictsplat: Dictsplat, refused: Callable[..., str], tiny_scene: Path, levels: list[Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert dictsplat("import", *levels, "--out", run, "--encoder", "colour", "--hold-out", 4)[0] == 0
+    cameras, held_out = load_cameras(run / "cameras.json")
+    assert held_out == [camera.name for camera in cameras[::4]]
+    assert "imported without its photos" in refused("train", "--out", run, "--resume")
+    assert "imported without its photos" in refused("train", tiny_scene, "--out", run, "--encoder", "colour")
+    told = refused("export", run, tmp_path / "out", "--as", "langsplat-features")
+    assert "was not run" in told
+    assert "--resume" not in told
+
+
+def test_a_scale_without_photos_or_out_of_range_is_refused(
+    refused: Callable[..., str], tiny_scene: Path, levels: list[Path], tmp_path: Path
+) -> None:
     options = ("import", *levels, "--out", tmp_path / "run", "--encoder", "colour")
-    code, _, err = dictsplat(*options, "--scene", tiny_scene)
-    assert code == 0, err
-    code, _, err = dictsplat("eval", tmp_path / "run")
-    assert code == 0, err
-    mine, yours = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", tiny_run))
-    assert mine["psnr"] == pytest.approx(yours["psnr"], abs=1e-4)
-    assert mine["miou"] == pytest.approx(yours["miou"], abs=0.03)
-    assert load_cameras(tmp_path / "run" / "cameras.json")[1] == load_cameras(tiny_run / "cameras.json")[1]
+    assert "--scene" in refused(*options, "--scale", 0.5)
+    for scale in (5, -3, 0, "nan"):
+        assert "--scale is" in refused(*options, "--scene", tiny_scene, "--scale", scale)
+    assert "--hold-out is" in refused(*options, "--hold-out", 1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_imported_is_refused(
@@ -108,3 +216,25 @@ def test_cameras_of_3dgs_stand_where_they_say(tmp_path: Path) -> None:
     np.testing.assert_allclose(camera.center, [1, 2, 3], atol=1e-12)
     np.testing.assert_allclose(camera.forward, [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(camera.K, [[50, 0, 20], [0, 51, 15], [0, 0, 1]])
+
+
+def named(path: Path, *images: str) -> list[str]:
+    """Names of the cameras of these images, which stand at x = 0, 1, 2, ... and are sorted by that."""
+    record = {"width": 4, "height": 3, "rotation": np.eye(3).tolist(), "fx": 5, "fy": 5}
+    path.write_text(json.dumps([record | {"img_name": name, "position": [i, 0, 0]} for i, name in enumerate(images)]))
+    cameras = read_3dgs_cameras(path)
+    assert [camera.name for camera in cameras] == sorted(camera.name for camera in cameras)
+    return [camera.name for camera in sorted(cameras, key=lambda camera: float(camera.center[0]))]
+
+
+def test_every_camera_of_3dgs_gets_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "cameras.json"
+    assert named(path, "frame_2.JPG", "frame_1") == ["frame_2", "frame_1"]
+    assert named(path, "cam0/0001.jpg", "cam1/0001.jpg", "cam1\\0002.jpg") == ["cam0_0001", "cam1_0001", "0002"]
+    assert named(path, "IMG.0001", "IMG.0002", "a.b.png") == ["IMG.0001", "IMG.0002", "a.b"]
+
+
+@pytest.mark.parametrize("images", [("/",), ("cam0/",), ("..",), ("a", "a"), ("0001.jpg", "0002.jpg", "0001.jpg")])
+def test_cameras_without_a_name_of_their_own_are_refused(images: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=str(tmp_path)):
+        named(tmp_path / "cameras.json", *images)

@@ -71,4 +71,5 @@ def view_names(files: list[str], where: Path) -> list[str]:
 
 
 def _joined(path: PurePosixPath) -> str:
-    return "_".join(part for part in path.with_suffix("").parts if part not in ("..", "/"))
+    # A name becomes part of file names, and the root of a path may be written as "//".
+    return "_".join(part for part in path.with_suffix("").parts if part != ".." and "/" not in part)
