@@ -1,11 +1,13 @@
 """Reading images that people really have, and writing files that are never half there."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import struct
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,14 @@ from PIL import Image, ImageOps
 from encoders.errors import InputError
 
 MAX_PIXELS = 200_000_000
-"""Larger images are refused before they are decoded (decompression bombs)."""
+"""Larger images are refused before they are decoded (decompression bombs). Phones take photos of nearly so many."""
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+"""Pillow's own limit would be lower. It warns above this one, where a sentence is said, and refuses twice as many."""
+
+STRIP_PIXELS = 1 << 20
+"""Pixels that are converted at a time."""
 
 WHITES = (1023, 4095, 16383, 65535)
 """White levels of cameras with 10, 12, 14 and 16 bits, which all write files of 16 bits."""
@@ -126,7 +135,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
 def read_image(path: Path, upright: bool = True, white: int | None = None) -> np.ndarray:
     """Read a photo as uint8 RGB [H, W, 3], turned upright by its EXIF tag.
 
-    Grey, palette, RGBA (alpha dropped), CMYK, 16-bit and floating-point images are converted.
+    Grey, palette, RGBA (alpha dropped), CMYK, 16-bit and floating-point images are converted, some rows at a time: at
+    most about three times the memory of the result is taken meanwhile.
 
     Args:
         path: any image file that Pillow reads.
@@ -140,10 +150,9 @@ def read_image(path: Path, upright: bool = True, white: int | None = None) -> np
 
     def convert(image: Image.Image) -> np.ndarray:
         image.load()
-        turned = _turned(image) if upright else image
-        if turned.mode.startswith(("I", "F")):
-            return _deep_grey(turned, white)
-        return np.array(turned.convert("RGB"))
+        if upright:
+            _turn(image)
+        return _in_bytes(image, white)
 
     return _decoded(path, convert)
 
@@ -193,25 +202,46 @@ def _decoded(path: Path, convert: Callable[[Image.Image], _Result]) -> _Result:
         raise InputError(f"The image {path} cannot be read ({reason}); replace or remove it.") from error
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except (SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error):
-        return image  # its EXIF block is damaged, its pixels are not
+def _turn(image: Image.Image) -> None:
+    # Where its EXIF block is damaged, its pixels are not.
+    with contextlib.suppress(SyntaxError, ValueError, KeyError, TypeError, EOFError, struct.error):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
-def _deep_grey(image: Image.Image, white: int | None) -> np.ndarray:
-    """A one-channel image of more than 8 bits as uint8 RGB; Pillow would clip it at 255.
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Rows, and the image of them: a large one is not copied as a whole for a conversion."""
+    step = max(1, STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, step):
+        rows = slice(top, min(top + step, image.height))
+        yield rows, image.crop((0, rows.start, image.width, rows.stop))
 
-    Without ``white``, which is for "I;16" only, the white level is the smallest of 1 (floats only), 255 and 65535
-    that no pixel exceeds; "I;16" always has 65535.
+
+def _in_bytes(image: Image.Image, white: int | None) -> np.ndarray:
+    """A decoded image as uint8 RGB [H, W, 3]; what is darker than black or brighter than white is clipped.
+
+    Without ``white``, which is for "I;16" only, the white level of a one-channel image of more than 8 bits is the
+    smallest of 1 (floats only), 255 and 65535 that no pixel exceeds; "I;16" always has 65535.
     """
-    deep = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
     if image.mode.startswith("I;16"):
-        level = float(white or WHITES[-1])
-    else:
-        brightest = float(deep.max(initial=0.0))
+        shades = _shades(np.arange(1 << 16), float(white or WHITES[-1]))
+        for rows, strip in _strips(image):
+            pixels[rows] = shades[np.asarray(strip)][:, :, None]
+    elif image.mode in ("I", "F"):  # Pillow would clip them at 255
+        brightest = max((float(_finite(strip).max(initial=0.0)) for _, strip in _strips(image)), default=0.0)
         levels = [1.0, 255.0, 65535.0] if image.mode == "F" else [255.0, 65535.0]
         level = next((level for level in levels if brightest <= level), brightest)
-    grey = np.clip(deep * (255.0 / level), 0, 255).round().astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+        for rows, strip in _strips(image):
+            pixels[rows] = _shades(_finite(strip), level)[:, :, None]
+    else:
+        for rows, strip in _strips(image):
+            pixels[rows] = np.asarray(strip.convert("RGB"))
+    return pixels
+
+
+def _shades(values: np.ndarray, white: float) -> np.ndarray:
+    return np.clip(values * (255.0 / white), 0, 255).round().astype(np.uint8)
+
+
+def _finite(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)

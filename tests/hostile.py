@@ -38,21 +38,22 @@ def write_escaping_zip(folder: Path) -> Path:
     return path
 
 
-def huge_png(path: Path, side: int = SIDE) -> Path:
-    """A PNG of ``side`` squared pixels, all black: at most a megabyte, written without decoding anything.
+def huge_png(path: Path, side: int = SIDE, depth: int = 8) -> Path:
+    """A grey PNG of ``side`` squared pixels, all black: at most a megabyte, written without decoding anything.
 
     Args:
         side: in hundreds.
+        depth: bits of a pixel, 8 or 16.
     """
     # Deflate's blocks are the same wherever they stand after a full flush: one is packed, and written many times.
-    rows, line = 100, 1 + side
+    rows, line = 100, 1 + side * depth // 8
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     block = packer.compress(bytes(rows * line)) + packer.flush(zlib.Z_FULL_FLUSH)
     adler = (side * line) % 65521 << 16 | 1  # of zeros
     pixels = b"\x78\xda" + block * (side // rows) + packer.flush() + struct.pack(">I", adler)
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
-        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        header = struct.pack(">IIBBBBB", side, side, depth, 0, 0, 0, 0)
         for kind, data in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")):
             file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
     return path

@@ -1,8 +1,12 @@
 import json
 import os
 import stat
+import subprocess
+import sys
+import warnings
 
 import cv2
+import hostile
 import numpy as np
 import pytest
 from PIL import Image
@@ -221,3 +225,63 @@ def test_read_image_refuses_decompression_bombs(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_PIXELS", 64 * 64 - 1)
     with pytest.raises(InputError, match="64x64 pixels"):
         read_image(tmp_path / "photo.jpg")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [13_500, 14_100, 14_200])
+def test_the_limit_of_pixels_is_ours_and_not_pillows(tmp_path, side):
+    path = hostile.huge_png(tmp_path / "poster.png", side)
+    if side**2 > files.MAX_PIXELS:
+        with pytest.raises(InputError, match=rf"{side}x{side} pixels, more than dictsplat reads"):
+            read_image(path)
+    else:  # more than the 179 million that Pillow would open
+        with warnings.catch_warnings(action="error"), Image.open(path) as image:
+            assert image.size == (side, side)
+
+
+def _deep_png(path):
+    hostile.huge_png(path, 4000, depth=16)
+
+
+def _lying_jpeg(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (5000, 3200), (10, 200, 30)).save(path, exif=exif)
+
+
+def _float_tif(path):
+    Image.fromarray(np.full((4000, 4000), 0.5, np.float32)).save(path)
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".png", _deep_png), (".jpg", _lying_jpeg), (".tif", _float_tif)])
+def test_read_image_takes_a_small_multiple_of_the_picture(tmp_path, suffix, write):
+    path = tmp_path / f"large{suffix}"
+    write(path)
+    program = (
+        "import re, sys\n"
+        "from pathlib import Path\n"
+        "from encoders.files import read_image\n"
+        "def peak():\n"
+        "    return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
+        "before = peak()\n"
+        "pixels = read_image(Path(sys.argv[1]))\n"
+        "print(pixels.size, peak() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    size, taken = map(int, done.stdout.split())
+    assert size == 16_000_000 * 3
+    assert size <= taken < 3.5 * size
+
+
+def test_strips_join_without_a_seam(tmp_path, monkeypatch):
+    deep = RANDOM.integers(0, 65536, (37, 23), dtype=np.uint16)
+    write_png(tmp_path / "deep.png", deep)
+    colour = RANDOM.integers(0, 256, (37, 23, 3), dtype=np.uint8)
+    write_png(tmp_path / "colour.png", colour)
+    depths = RANDOM.random((37, 23)).astype(np.float32) * 255
+    depths[36, 22] = 255.0  # the white level is that of all strips
+    Image.fromarray(depths).save(tmp_path / "depth.tif")
+    monkeypatch.setattr(files, "STRIP_PIXELS", 5 * 23)
+    np.testing.assert_array_equal(read_image(tmp_path / "colour.png"), colour)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png")[..., 2], np.round(deep * (255.0 / 65535)))
+    np.testing.assert_array_equal(read_image(tmp_path / "depth.tif")[..., 0], np.round(depths.astype(float)))
