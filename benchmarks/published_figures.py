@@ -43,6 +43,7 @@ class Published:
 
     Attributes:
         folder: of the set. title: for people.
+        protocol: of `splat.protocols.PROTOCOLS`, which all rows but those of competing classes were scored by.
         scenes: in the order of the table.
         metrics: key in `metrics.json` and heading.
         notes: what a reader of the figures should know.
@@ -50,6 +51,7 @@ class Published:
 
     folder: str
     title: str
+    protocol: str
     scenes: tuple[str, ...]
     metrics: Mapping[str, str]
     figures: tuple[Figures, ...]
@@ -82,6 +84,7 @@ PUBLISHED = (
     Published(
         "lerf_ovs",
         "LERF_OVS",
+        "lerf",
         _LERF,
         {"miou": "mIoU", "localization_accuracy": "located"},
         _figures(
@@ -112,6 +115,7 @@ PUBLISHED = (
     Published(
         "3d_ovs",
         "3D-OVS",
+        "3d-ovs",
         _OVS,
         {"miou": "mIoU", "miou_argmax": "mIoU, classes competing", "pixel_accuracy": "accuracy, classes competing"},
         _figures("miou", _SAGA, _OVS, {"LangSplat": ((92.5, 94.2, 94.1, 90.0, 96.1), 93.4)})
@@ -122,6 +126,7 @@ PUBLISHED = (
     Published(
         "mipnerf360",
         "Mip-NeRF 360, labels of GAGS",
+        "mipnerf360",
         _360,
         {"miou": "mIoU", "localization_accuracy": "located"},
         _figures("miou", _NOTE, _360, {"LangSplatV2": ((), 69.4)}),

@@ -55,7 +55,8 @@ def read_run(folder: Path, keys: Iterable[str]) -> tuple[dict[str, float], dict[
         InputError: `metrics.json` or `run.json` cannot be used, or no answer was scored.
     """
     path = folder / "metrics.json"
-    scores = _scores(path, keys)
+    metrics = _metrics(path)
+    scores = {key: 100 * _share(metrics[key], key, path) for key in keys if key in metrics}
     record = read_record(folder / "run.json")
     if record is None:
         raise InputError(f"{path} lies beside no run.json that says what made it; put the whole run into {folder}.")
@@ -71,7 +72,7 @@ def read_run(folder: Path, keys: Iterable[str]) -> tuple[dict[str, float], dict[
             f"{path} has no scores of answers, although {labels} has labels; "
             f"find out why with: dictsplat eval {folder} --labels {labels}"
         )
-    return scores, _made(record, config)
+    return scores, _made(record, config) | {"protocol": str(metrics.get("protocol", "unknown"))}
 
 
 def find_labels(scene: Path) -> Path | None:
@@ -80,14 +81,14 @@ def find_labels(scene: Path) -> Path | None:
     return next((root / name for name in LABELS if (root / name).is_dir()), None)
 
 
-def _scores(path: Path, keys: Iterable[str]) -> dict[str, float]:
+def _metrics(path: Path) -> dict[str, Any]:
     try:
         metrics = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); run dictsplat eval {path.parent}.") from error
     if not isinstance(metrics, dict):
         raise InputError(f"{path} holds no table of scores; run dictsplat eval {path.parent}.")
-    return {key: 100 * _share(metrics[key], key, path) for key in keys if key in metrics}
+    return metrics
 
 
 def _share(value: Any, key: str, path: Path) -> float:

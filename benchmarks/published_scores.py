@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from published_figures import PUBLISHED, Figures, Published, Row
+from published_runs import Ours, find_labels, read_runs
+
 from app.cluster_list import Failure, failure, status
 from app.exits import guarded
 from app.progress import StageProgress
 from app.score import score
-from benchmarks.published_figures import PUBLISHED, Figures, Published, Row
-from benchmarks.published_runs import Ours, find_labels, read_runs
 from encoders.errors import InputError
 from encoders.files import atomic_path
 from encoders.progress import Report
@@ -89,8 +90,8 @@ def train_scenes(
     Raises:
         InputError: there is no scene, or an option that no training can use.
     """
-    names = [f"{one.folder}/{scene}" for one in PUBLISHED for scene in one.scenes]
-    there = [name for name in names if (data / name).is_dir()]
+    protocols = {f"{one.folder}/{scene}": one.protocol for one in PUBLISHED for scene in one.scenes}
+    there = [name for name in protocols if (data / name).is_dir()]
     if not there:
         raise InputError(f"{data} has none of the sets {', '.join(one.folder for one in PUBLISHED)}.")
     TrainConfig(data, **options).check()
@@ -101,17 +102,18 @@ def train_scenes(
         try:
             config = TrainConfig(source, **({"scale": published_scale(source)} | dict(options)))
             with StageProgress() as reports:
-                train(runs / name, config, reports, _scorer(find_labels(source)))
+                train(runs / name, config, reports, _scorer(find_labels(source), protocols[name]))
         except Exception as error:
             failures.append(failure(name, "training", error))
     return failures
 
 
-def _scorer(labels: Path | None) -> Callable[[Run, Scene, str, Report], dict[str, Any]]:
+def _scorer(labels: Path | None, protocol: str) -> Callable[[Run, Scene, str, Report], dict[str, Any]]:
     """Scores against ``labels`` as if somebody had asked for these, so that a mistake in them is one, and no remark."""
+    how = None if labels is None else protocol
 
     def scorer(run: Run, scene: Scene, device: str, report: Report) -> dict[str, Any]:
-        return score(run, scene, device, report, labels)
+        return score(run, scene, device, report, labels, how)
 
     return scorer
 

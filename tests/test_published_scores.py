@@ -1,20 +1,26 @@
 """The tables beside published figures: their means, what is measured, what made it, and what went wrong."""
 
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import driver
 import pytest
 
-from benchmarks import published_scores
-from benchmarks.published_figures import PUBLISHED, Figures, Published
-from benchmarks.published_runs import Ours
 from encoders.files import write_json
+from splat.protocols import PROTOCOLS
 from splat.run import STAGES, RunRecord, StageRecord
 from splat.scene import load_scene
 from splat.train_config import TrainConfig
+
+SCRIPTS = Path(__file__).parents[1] / "benchmarks"
+if str(SCRIPTS) not in sys.path:
+    sys.path.insert(0, str(SCRIPTS))
+published_scores = importlib.import_module("published_scores")
+figures = importlib.import_module("published_figures")
 
 Captured = pytest.CaptureFixture[str]
 FAST = ("--preset", "fast", "--encoder", "colour")
@@ -83,19 +89,19 @@ def test_every_published_row_ends_in_the_mean_that_its_paper_prints(
 def test_the_test_above_leaves_no_row_out(tmp_path: Path) -> None:
     lines = [line for line in published_scores.tables(tmp_path)[0].splitlines() if line.startswith("| ")]
     rows = [line for line in lines if not line.startswith(("| %", "| **ours**"))]
-    assert len(rows) == 10 == sum(len(one.figures) for one in PUBLISHED)
+    assert len(rows) == 10 == sum(len(one.figures) for one in figures.PUBLISHED)
 
 
 def test_a_mean_that_is_not_that_of_the_columns_is_told() -> None:
-    def published(mean: float) -> Published:
-        row = Figures("Some", "miou", {"a": 82.0, "b": 95.5}, mean, "Table 7 of a paper")
-        return Published("set", "Set", ("a", "b"), {"miou": "mIoU"}, (row,))
+    def published(mean: float) -> Any:
+        row = figures.Figures("Some", "miou", {"a": 82.0, "b": 95.5}, mean, "Table 7 of a paper")
+        return figures.Published("set", "Set", "lerf", ("a", "b"), {"miou": "mIoU"}, (row,))
 
-    text = published_scores.table(published(84.1), Ours())
+    text = published_scores.table(published(84.1), published_scores.Ours())
     assert cells(text, "Some, mIoU") == ["82.0", "95.5", "84.1"]
     assert "- Some: Table 7 of a paper." in text
     assert "- Some, mIoU: 84.1 is printed, the mean of the columns is 88.8." in text
-    assert "is printed" not in published_scores.table(published(88.7), Ours())
+    assert "is printed" not in published_scores.table(published(88.7), published_scores.Ours())
 
 
 # --- runs --------------------------------------------------------------------------------------
@@ -121,7 +127,7 @@ def test_ours_have_a_mean_once_all_scenes_are_there(tmp_path: Path) -> None:
 
 def test_what_made_ours_is_told_under_the_table(tmp_path: Path) -> None:
     same = {"encoder": "openclip:ViT-B-16", "regions": "sam:vit_h:x.pth", "solver": "sgd", "preset": "paper"}
-    write_run(tmp_path / "mipnerf360" / "room", {"miou": 0.6}, scale=1600 / 3114, **same)
+    write_run(tmp_path / "mipnerf360" / "room", {"miou": 0.6, "protocol": "mipnerf360"}, scale=1600 / 3114, **same)
     write_run(tmp_path / "mipnerf360" / "counter", {"miou": 0.6}, scale=1600 / 3115, **same)
     write_run(tmp_path / "mipnerf360" / "garden", {"miou": 0.6}, scale=1600 / 5187, **same | {"hold_out": None})
     text, failures = published_scores.tables(tmp_path)
@@ -129,7 +135,8 @@ def test_what_made_ours_is_told_under_the_table(tmp_path: Path) -> None:
     assert (
         "Ours: encoder openclip:ViT-B-16, regions sam:vit_h:x.pth, solver sgd, preset paper, "
         "scale 0.5138 (room) and 0.5136 (counter) and 0.3085 (garden), "
-        "hold-out 0 (room, counter) and not chosen (garden).\n"
+        "hold-out 0 (room, counter) and not chosen (garden), "
+        "protocol mipnerf360 (room) and unknown (counter, garden).\n"
     ) in section(text, "Mip-NeRF 360")
 
 
@@ -143,7 +150,7 @@ def test_what_others_made_is_not_passed_for_ours(tmp_path: Path) -> None:
     write_json(folder / "run.json", record)
     assert (
         "regions unknown, solver of LangSplatV2 (imported), preset none (Gaussians from elsewhere), scale unknown, "
-        "hold-out not chosen."
+        "hold-out not chosen, protocol unknown."
     ) in published_scores.tables(tmp_path)[0]
 
 
@@ -218,7 +225,7 @@ def test_scenes_that_are_there_are_trained_on_all_views_and_at_the_published_siz
     run = tmp_path / "runs" / "lerf_ovs" / "ramen"
     metrics = json.loads((run / "metrics.json").read_text())
     assert cells(out, "**ours**, mIoU") == [f"{100 * metrics['miou']:.1f}", "", "", "", ""]
-    assert "Ours: encoder colour, regions embedded, solver lift, preset fast, scale 0.625, hold-out 0." in out
+    assert "scale 0.625, hold-out 0, protocol lerf." in out
     expected = load_scene(data / "lerf_ovs" / "ramen", 60 / 96, hold_out=0, with_points=False)
     assert (len(expected.train), expected.cameras[0].width) == (10, 60)
     assert json.loads((run / "run.json").read_text())["dataset"] == expected.fingerprint
@@ -275,6 +282,29 @@ def test_labels_that_nothing_can_be_scored_against_are_told(data: Path, tmp_path
     assert "labels" in err
     assert "frame_test_000" in err
     assert cells(section(out, "LERF_OVS"), "**ours**, mIoU") == [""] * 5
+
+
+def test_every_set_is_scored_by_its_own_protocol(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(data / "lerf_ovs" / "ramen", data / "mipnerf360" / "room")
+    shutil.copytree(data / "lerf_ovs" / "ramen", data / "3d_ovs" / "lawn")
+    (data / "3d_ovs" / "lawn" / "labels").rename(data / "3d_ovs" / "lawn" / "segmentations")
+    shutil.copytree(data / "3d_ovs" / "lawn", data / "3d_ovs" / "bed")
+    shutil.rmtree(data / "3d_ovs" / "bed" / "segmentations")
+    asked: dict[str, Any] = {}
+
+    def train(folder: Path, config: TrainConfig, reports: Any, scorer: Any) -> None:
+        monkeypatch.setattr(published_scores, "score", lambda *options: asked.update({folder.name: options[-2:]}))
+        scorer(None, None, "cpu", None)
+
+    monkeypatch.setattr(published_scores, "train", train)
+    published_scores.train_scenes(data, tmp_path / "runs", {})
+    assert asked == {
+        "ramen": (data / "lerf_ovs" / "ramen" / "labels", "lerf"),
+        "lawn": (data / "3d_ovs" / "lawn" / "segmentations", "3d-ovs"),
+        "bed": (None, None),
+        "room": (data / "mipnerf360" / "room" / "labels", "mipnerf360"),
+    }
+    assert {one.protocol for one in figures.PUBLISHED} == set(PROTOCOLS)
 
 
 def test_what_no_scene_can_use_is_told_before_any_is_trained(data: Path, tmp_path: Path, capsys: Captured) -> None:
