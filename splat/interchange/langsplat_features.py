@@ -65,10 +65,10 @@ def read_view(folder: Path, name: str, width: int, height: int, lens: Lens | Non
     if not np.array_equal(ids, regions[1:]) or ids.min(initial=-1) < -1 or ids.max(initial=-1) >= len(embeddings):
         raise InputError(f"{folder / name}_s.npy names regions that {name}_f.npy, of {len(embeddings)} rows, lacks.")
     used, ids = np.unique(ids, return_inverse=True)
-    ids = ids.reshape(len(LEVELS), *regions.shape[1:]).astype(np.int32)
+    ids = ids.reshape(len(LEVELS), rows, columns)
     if used[:1] == [-1]:
         used, ids = used[1:], ids - 1
-    return ViewFeatures(_fitted(ids, width, height, lens), _unit(embeddings[used]).astype(np.float16))
+    return ViewFeatures(_fitted(ids.astype(np.int32), width, height, lens), _unit(embeddings[used]).astype(np.float16))
 
 
 def _fitted(ids: NDArray[np.int32], width: int, height: int, lens: Lens | None) -> NDArray[np.int32]:
