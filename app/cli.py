@@ -134,7 +134,18 @@ def select(
 def evaluate(
     run: RunArgument,
     labels: Annotated[
-        Path | None, typer.Option(help="Folder with a LERF or labelme JSON per view. Default: SCENE/labels.")
+        Path | None,
+        typer.Option(
+            help="Folder with a LERF or labelme JSON per view, or 3D-OVS' segmentations. "
+            "Default: SCENE/labels or SCENE/segmentations."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="How labels are scored: lerf, 3d-ovs or mipnerf360. Default: 3d-ovs if they have a classes.txt, "
+            "else what their protocol.txt says, else lerf."
+        ),
     ] = None,
     scene: Annotated[Path | None, typer.Option(help="Where the photos are now, if they moved.")] = None,
     device: Device = "auto",
@@ -144,7 +155,7 @@ def evaluate(
     from app.score import evaluate as score_again
 
     with _progress(not as_json) as reports, _stdout_to_stderr(as_json):
-        metrics = score_again(run, reports, scene, labels, device)
+        metrics = score_again(run, reports, scene, labels, device, protocol)
     if as_json:
         typer.echo(json.dumps(metrics, indent=2, allow_nan=False))
     else:

@@ -8,13 +8,21 @@ from encoders.errors import InputError
 from encoders.progress import Report
 from encoders.storage import storage_errors
 from splat.pipeline import StageReport
+from splat.protocols import protocol_called
 from splat.run import Run
 from splat.scene import Scene, load_scene
 from splat.score import score_run
 from splat.train_config import TrainConfig
 
 
-def score(run: Run, scene: Scene, device: str, report: Report, labels: Path | None = None) -> dict[str, Any]:
+def score(
+    run: Run,
+    scene: Scene,
+    device: str,
+    report: Report,
+    labels: Path | None = None,
+    protocol: str | None = None,
+) -> dict[str, Any]:
     """As `splat.score.score_run`, and write `report.html` beside `metrics.json`."""
     galleries: list[Pictures] = []
 
@@ -22,7 +30,7 @@ def score(run: Run, scene: Scene, device: str, report: Report, labels: Path | No
         galleries.append(Pictures(render))
         return galleries[-1]
 
-    metrics = score_run(run, scene, device, report, labels, gallery)
+    metrics = score_run(run, scene, device, report, labels, gallery, protocol)
     if galleries:
         write_report(run.folder, metrics, galleries[0], details=_details(run, scene))
         report(1, 1, "report.html is written")
@@ -35,15 +43,19 @@ def evaluate(
     scene: Path | None = None,
     labels: Path | None = None,
     device: str = "auto",
+    protocol: str | None = None,
 ) -> dict[str, Any]:
     """Score a run against the photos it was trained from.
 
     Args:
         scene: where these are now, if not where they were.
+        protocol: how labels are scored, see `splat.protocols.read_benchmark`.
 
     Raises:
         InputError: the run or its scene cannot be used, or the scene is not the one of the run.
     """
+    if protocol is not None:
+        protocol_called(protocol)  # before the views are rendered
     run = Run.open(folder)
     run.require("rgb")
     assert run.record is not None
@@ -57,7 +69,7 @@ def evaluate(
         loaded = load_scene(source, config.scale or 1.0, cache, report, with_points=False, hold_out=config.hold_out)
         if loaded.fingerprint != run.record.dataset:
             raise InputError(f"The photos or cameras in {source} are not those that {folder} was trained with.")
-        return score(run, loaded, device, reports("score"), labels)
+        return score(run, loaded, device, reports("score"), labels, protocol)
 
 
 def _details(run: Run, scene: Scene) -> dict[str, str]:

@@ -7,7 +7,7 @@ and every category labelled in it.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,13 +18,15 @@ import torch
 from encoders.base import Encoder
 from encoders.errors import InputError
 from encoders.progress import Report, silent
+from splat.benchmark_answers import benchmark_answers
 from splat.codes import LanguageField
 from splat.gaussians import Gaussians
 from splat.image_metrics import psnr, ssim
-from splat.protocols import Benchmark, Competition, Labels, read_benchmark
+from splat.protocols import Benchmark, Competition, read_benchmark
 from splat.rasterize import rasterize_rgb
 from splat.scene.cameras import Camera, stack
 from splat.scene.scene import Scene
+from splat.scene.undistort import Lens
 
 Renderer = Callable[[Camera], np.ndarray]
 """Gives a camera's picture, float32 [H, W, 3] in 0..1."""
@@ -50,8 +52,8 @@ class Answer(Protocol):
         """(x, y)"""
 
 
-Answerer = Callable[[Camera, list[str]], Sequence[Answer]]
-"""Asks for several phrases in one view."""
+Answerer = Callable[[Camera, list[str], tuple[int, int]], Iterable[Answer]]
+"""Asks for several phrases in one view; answers have the given width and height."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class QueryScore:
     """One query in one view beside the truth.
 
     Attributes:
+        camera: the view, at the size it is scored at.
         truth: bool [H, W].
         boxes: (x0, y0, x1, y1) of the object's pieces, ends included. float64 [B, 4]
         iou: intersection over union of ``answer.mask`` and ``truth``, 0..1.
@@ -150,21 +153,22 @@ def evaluate_language(
     encoder: Encoder,
     report: Report = silent,
     watch: Callable[[QueryScore], None] | None = None,
+    protocol: str | None = None,
+    lenses: Mapping[str, Lens] | None = None,
 ) -> dict[str, Any]:
     """Ask a trained scene for everything that is labelled; see `evaluate_answers`.
 
     Args:
         cameras: the scene's views; those with a label file named like them are evaluated.
         labels_dir: labels of a benchmark, see `splat.protocols.read_benchmark`.
+        protocol: how they are scored; by default what the folder asks for.
     """
-    from splat.query import query_view
+    benchmark = read_benchmark(labels_dir, protocol)
 
-    benchmark = read_benchmark(labels_dir)
+    def answer(camera: Camera, phrases: list[str], size: tuple[int, int]) -> Iterable[Answer]:
+        return benchmark_answers(gaussians, field, camera, phrases, encoder, benchmark.protocol, size)
 
-    def answer(camera: Camera, phrases: list[str]) -> Sequence[Answer]:
-        return query_view(gaussians, field, camera, phrases, encoder, threshold=benchmark.threshold)
-
-    return evaluate_answers(answer, cameras, benchmark, report, watch)
+    return evaluate_answers(answer, cameras, benchmark, report, watch, lenses)
 
 
 def evaluate_answers(
@@ -173,18 +177,25 @@ def evaluate_answers(
     benchmark: Benchmark,
     report: Report = silent,
     watch: Callable[[QueryScore], None] | None = None,
+    lenses: Mapping[str, Lens] | None = None,
 ) -> dict[str, Any]:
     """Score answers in all labelled views.
 
+    An object that is smaller than a pixel of the view counts as not found. One that the label has outside its
+    picture, or that straightening the photo cut off, is not in the view and is not scored.
+
+    Args:
+        lenses: by the view's name, of the photos that were labelled; the cameras' views are straightened copies.
+
     Returns:
-        ``miou`` and ``localization_accuracy``: means over all pairs of a view and a category labelled in it
-        (LERF_OVS); ``miou_argmax`` and ``pixel_accuracy`` where classes compete (3D-OVS); ``per_query``: for each
+        ``protocol``: its name; ``miou`` and ``localization_accuracy``: means over all pairs of a view and a category
+        labelled in it; ``miou_argmax`` and ``pixel_accuracy`` where classes compete (3D-OVS); ``per_query``: for each
         category ``query``, ``iou`` (mean over the views that show it), ``hit`` (located in at least half of them),
         ``hit_rate``, ``level`` (the one that answered most often) and ``views``; ``query_seconds``: mean time per
         phrase and view; ``labelled_views``: how many views.
 
     Raises:
-        InputError: no label file belongs to any of the cameras.
+        InputError: no label file belongs to any of the cameras, or none of them shows anything.
     """
     by_name = {camera.name: camera for camera in cameras}
     known = [view for view in benchmark.labels if view.name in by_name and view.categories]
@@ -199,29 +210,36 @@ def evaluate_answers(
     seconds, asked = 0.0, 0
     for done, view in enumerate(known):
         report(done, len(known), f"asking view {view.name}")
-        camera = by_name[view.name]
-        start = time.perf_counter()
-        answers = answer(camera, view.categories)
-        seconds += time.perf_counter() - start
-        asked += len(answers)
-        if benchmark.compete:
-            truth = [view.mask(category, camera.width, camera.height) for category in view.categories]
-            competition.add(np.stack([result.relevancy for result in answers]), np.stack(truth))
-        for category, result in zip(view.categories, answers, strict=True):
-            score = _score(camera, view, category, result)
-            if score is None:
+        camera, lens = by_name[view.name], (lenses or {}).get(view.name)
+        seen = camera if view.size is None else camera.resized(*view.size)
+        answers = iter(answer(camera, view.categories, (seen.width, seen.height)))
+        relevancy, truth = [], []
+        for category in view.categories:
+            start = time.perf_counter()
+            result = next(answers)
+            seconds += time.perf_counter() - start
+            asked += 1
+            shown = view.shown(category, seen.width, seen.height, lens)
+            if benchmark.protocol.compete:
+                relevancy.append(result.relevancy)
+                truth.append(np.zeros((seen.height, seen.width), bool) if shown is None else shown.mask)
+            if shown is None:
                 continue
-            scores.setdefault(category, []).append(_Outcome(score.iou, score.hit, result.level))
+            overlap, hit = iou(result.mask, shown.mask), in_any_box(result.point, shown.boxes)
+            scores.setdefault(category, []).append(_Outcome(overlap, hit, result.level))
             if watch is not None:
-                watch(score)
+                watch(QueryScore(seen, category, result, shown.mask, shown.boxes, overlap, hit))
+        if benchmark.protocol.compete:
+            competition.add(np.stack(relevancy), np.stack(truth))
     every = [score for group in scores.values() for score in group]
     if not every:
-        raise InputError("All labelled objects are smaller than a pixel of the views; use a larger --scale.")
-    competed = {"miou_argmax": competition.miou, "pixel_accuracy": competition.accuracy} if benchmark.compete else {}
+        raise InputError(f"The labels of {known[0].name} and other views show nothing that is in the scene's pictures.")
+    competed = {"miou_argmax": competition.miou, "pixel_accuracy": competition.accuracy}
     return {
+        "protocol": benchmark.protocol.name,
         "miou": float(np.mean([score.iou for score in every])),
         "localization_accuracy": float(np.mean([score.hit for score in every])),
-        **competed,
+        **(competed if benchmark.protocol.compete else {}),
         "per_query": [_summary(category, group) for category, group in scores.items()],
         "query_seconds": seconds / asked,
         "labelled_views": len(known),
@@ -239,15 +257,6 @@ def in_any_box(point: tuple[int, int], boxes: np.ndarray) -> bool:
     x, y = point
     inside = (boxes[:, 0] <= x) & (x <= boxes[:, 2]) & (boxes[:, 1] <= y) & (y <= boxes[:, 3])
     return bool(inside.any())
-
-
-def _score(camera: Camera, view: Labels, category: str, answer: Answer) -> QueryScore | None:
-    truth = view.mask(category, camera.width, camera.height)
-    if not truth.any():
-        return None
-    boxes = view.boxes(category, camera.width, camera.height)
-    overlap, hit = iou(answer.mask, truth), in_any_box(answer.point, boxes)
-    return QueryScore(camera, category, answer, truth, boxes, overlap, hit)
 
 
 def _summary(category: str, group: list[_Outcome]) -> dict[str, Any]:

@@ -15,7 +15,9 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, StringConstraints, ValidationError
 
 from encoders.errors import InputError
-from encoders.files import parse_json
+from encoders.files import MAX_PIXELS, parse_json
+from splat.labels import Shown
+from splat.scene.undistort import Lens, straighten_boxes, straighten_mask
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Size = Annotated[int, Field(gt=0, le=100_000)]
@@ -53,27 +55,39 @@ class ViewLabels:
         """What can be asked for in this view."""
         return list(self.pieces)
 
-    def mask(self, category: str, width: int | None = None, height: int | None = None) -> np.ndarray:
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture that was labelled, at which answers are scored."""
+        return self.width, self.height
+
+    def shown(self, category: str, width: int, height: int, lens: Lens | None = None) -> Shown | None:
+        """Where a category is in a view of the given size; None if no pixel of it is in the picture or the view.
+
+        Args:
+            lens: of the photo that was labelled, where the view is a straightened copy of it.
+        """
+        mask = self.mask(category, width, height, lens)
+        if not mask.any() and not self.mask(category, lens=lens).any():
+            return None
+        return Shown(mask, self.boxes(category, width, height, lens))
+
+    def mask(
+        self, category: str, width: int | None = None, height: int | None = None, lens: Lens | None = None
+    ) -> np.ndarray:
         """All pieces of a category, outlines included, at the given (or the labels') size: bool [H, W]."""
-        width, height = width or self.width, height or self.height
-        drawn = np.zeros((height, width), dtype=np.uint8)
+        drawn = np.zeros((self.height, self.width), np.uint8)
         for piece in self.pieces[category]:
-            # Whole pixels as the published evaluation takes them: cut off, not rounded.
-            outline = piece.outline
-            if (width, height) != (self.width, self.height):
-                outline = np.round(self._resized(outline, width, height))
-            cv2.fillPoly(drawn, [outline.astype(np.int32)], 1)
-        return drawn.astype(bool)
+            # Whole pixels as the published evaluation takes them: cut off, not rounded, at the size they are drawn at.
+            cv2.fillPoly(drawn, [piece.outline.astype(np.int32)], 1)
+        return straighten_mask(drawn.astype(bool), lens, width or self.width, height or self.height)
 
-    def boxes(self, category: str, width: int | None = None, height: int | None = None) -> np.ndarray:
+    def boxes(
+        self, category: str, width: int | None = None, height: int | None = None, lens: Lens | None = None
+    ) -> np.ndarray:
         """Boxes (x0, y0, x1, y1) of a category's pieces, ends included, at the given size: float64 [B, 4]."""
-        corners = np.concatenate([piece.box.reshape(2, 2) for piece in self.pieces[category]])
-        scaled = self._resized(corners, width or self.width, height or self.height).reshape(-1, 2, 2)
-        return np.concatenate([scaled.min(axis=1), scaled.max(axis=1)], axis=1)
-
-    def _resized(self, points: np.ndarray, width: int, height: int) -> np.ndarray:
-        """Coordinates count pixel centres as whole numbers, so a resize also shifts them by half a pixel."""
-        return np.asarray((points + 0.5) * [width / self.width, height / self.height] - 0.5)
+        corners = np.stack([piece.box.reshape(2, 2) for piece in self.pieces[category]])
+        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+        return straighten_boxes(boxes, self.size, lens, width or self.width, height or self.height)
 
 
 def read_labels(folder: Path) -> list[ViewLabels]:
@@ -143,6 +157,7 @@ class _LabelmeFile(BaseModel):
 
 
 def _from_lerf(path: Path, file: _LerfFile) -> ViewLabels:
+    _check_size(path, file.info.width, file.info.height)
     pieces: dict[str, list[Piece]] = {}
     for item in file.objects:
         pieces.setdefault(item.category, []).append(_piece(item.segmentation, item.bbox))
@@ -150,6 +165,7 @@ def _from_lerf(path: Path, file: _LerfFile) -> ViewLabels:
 
 
 def _from_labelme(path: Path, file: _LabelmeFile) -> ViewLabels:
+    _check_size(path, file.imageWidth, file.imageHeight)
     pieces: dict[str, list[Piece]] = {}
     for shape in file.shapes:
         points = shape.points
@@ -158,6 +174,14 @@ def _from_labelme(path: Path, file: _LabelmeFile) -> ViewLabels:
             points = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
         pieces.setdefault(shape.label, []).append(_piece(points, None))
     return ViewLabels(path.stem, file.imageWidth, file.imageHeight, pieces)
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    """Masks are drawn at this size, and no photo that could be read has more pixels."""
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"The label file {path} is for a picture of {width}x{height} pixels, more than dictsplat reads."
+        )
 
 
 def _piece(points: Any, box: Any) -> Piece:

@@ -1,8 +1,9 @@
 """From relevancy maps to an answer: which level, which pixels, which point.
 
-This is the LERF_OVS protocol as LangSplatV2 runs it, and the only place that knows it: queries and evaluation
-both call `read_out`. A relevancy map holds, per pixel, how much likelier a phrase is than the likeliest of a
-few generic phrases (LERF, section 3.3), 0..1; 0 is kept for pixels where nothing was rendered.
+This is how LangSplatV2's scripts read maps, and the only place that knows it: queries and evaluation both call
+`read_out`. Queries follow the rule of LERF_OVS; `splat.protocols` says what other benchmarks do otherwise. A relevancy
+map holds, per pixel, how much likelier a phrase is than the likeliest of a few generic phrases (LERF, section 3.3),
+0..1; 0 is kept for pixels where nothing was rendered.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,23 @@ THRESHOLD = 0.4
 
 
 @dataclass(frozen=True)
+class LevelRule:
+    """Which level answers: the one with the highest score, the first of them if several.
+
+    Attributes:
+        inside: a level's score is the mean of its smoothed map inside its own mask; otherwise that map's maximum.
+        first: levels before this one never answer.
+    """
+
+    inside: bool = False
+    first: int = 0
+
+
+PEAK = LevelRule()
+"""LERF_OVS' rule, and that of queries."""
+
+
+@dataclass(frozen=True)
 class ReadOut:
     """What one phrase's relevancy maps say.
 
@@ -39,23 +57,51 @@ class ReadOut:
     point: tuple[int, int]
 
 
-def read_out(relevancy: torch.Tensor, threshold: float = THRESHOLD, level: int | None = None) -> ReadOut:
+def read_out(
+    relevancy: torch.Tensor,
+    threshold: float = THRESHOLD,
+    level: int | None = None,
+    rule: LevelRule = PEAK,
+    beside: torch.Tensor | None = None,
+) -> ReadOut:
     """Answer of one phrase from its maps of all levels.
 
-    The mask is taken from the level whose smoothed map peaks highest, the point from the level whose *pooled*
-    map does, as the published evaluation does; on a near tie these may be two levels.
+    The mask is taken from the level that ``rule`` chooses, the point from the level whose *pooled* map peaks
+    highest, as the published evaluation does; on a near tie these may be two levels.
 
     Args:
         relevancy: one map per level, 0..1, 0 where nothing was rendered. float32 [levels, H, W]
         threshold: on the normalised map (see `mask`).
         level: use this level for mask and point instead of choosing.
+        beside: maps of a second phrase, whose pixels are selected too. They are normalised but not smoothed, and
+            have no say in the point (3D-OVS' scene "room"). float32 [levels, H, W]
     """
     maps = fill_unseen(relevancy)
     means = pool(maps)
     smoothed = 0.5 * (maps + means)
-    chosen = choose_level(smoothed) if level is None else level
-    where = choose_level(means) if level is None else level
-    return ReadOut(chosen, smoothed[chosen], mask(smoothed[chosen], threshold), locate(means[where]))
+    first = min(rule.first, len(maps) - 1)
+    where = first + choose_level(means[first:]) if level is None else level
+    if level is None and rule.inside:
+        masks = [_selected(smoothed, threshold, index, beside) for index in range(first, len(maps))]
+        inside = [_mean_inside(field, chosen) for field, chosen in zip(smoothed[first:], masks, strict=True)]
+        best = int(np.argmax(inside))
+        chosen, selected = first + best, masks[best]
+    else:
+        chosen = first + choose_level(smoothed[first:]) if level is None else level
+        selected = _selected(smoothed, threshold, chosen, beside)
+    return ReadOut(chosen, smoothed[chosen], selected, locate(means[where]))
+
+
+def _selected(smoothed: torch.Tensor, threshold: float, level: int, beside: torch.Tensor | None) -> torch.Tensor:
+    if beside is None:
+        return mask(smoothed[level], threshold)
+    second = normalise(fill_unseen(beside[level])) > threshold
+    return vote((normalise(smoothed[level]) > threshold) | second)
+
+
+def _mean_inside(smoothed: torch.Tensor, selected: torch.Tensor) -> float:
+    """Mean of a map over a mask; -1, below any relevancy, if the mask is empty."""
+    return float(smoothed[selected].mean()) if selected.any() else -1.0
 
 
 def fill_unseen(maps: torch.Tensor) -> torch.Tensor:

@@ -1,169 +1,249 @@
-"""3D-OVS: its folders, and its two ways to score written again with scipy on random maps."""
+"""Protocols: LangSplatV2's three evaluation scripts and that of 3D-OVS' authors, written again with scipy."""
 
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+import driver
 import numpy as np
 import pytest
 import torch
+from label_files import rectangle, write_lerf, write_masks
 from scipy import ndimage
+from sklearn.metrics import accuracy_score, jaccard_score
 
 from encoders.errors import InputError
-from encoders.files import write_png
-from splat.evaluate import evaluate_answers
-from splat.protocols import Competition, read_benchmark
-from splat.relevancy import THRESHOLD, read_out
-from splat.scene.cameras import Camera
+from splat.codes import LanguageField
+from splat.evaluate import evaluate_language
+from splat.gaussians import load_ply
+from splat.protocols import LERF, MIPNERF360, OVS3D, PROTOCOLS, Competition, Protocol, read_benchmark
+from splat.query import relevancy_maps
+from splat.relevancy import read_out
+from splat.scene import Camera, load_cameras
 
-CLASSES = ("banana", "black leather shoe", "Portuguese egg tart", "wood wall")
-HEIGHT, WIDTH, VIEWS = 48, 60, 3
-
-
-@dataclass
-class ReadOut:
-    relevancy: np.ndarray
-    level: int
-    mask: np.ndarray
-    point: tuple[int, int]
-
-
-def blobs(seed: int, *shape: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(size=(*shape, HEIGHT, WIDTH))
-    smooth = ndimage.gaussian_filter(noise, (*[0] * len(shape), 5, 5))
-    return 0.1 + 0.8 * (smooth - smooth.min()) / np.ptp(smooth)
-
-
-@pytest.fixture
-def truth(tmp_path: Path) -> np.ndarray:
-    """bool [views, classes, H, W], written as 3D-OVS has it; the second view does not show the tart."""
-    winner = blobs(0, VIEWS, len(CLASSES)).argmax(1)
-    winner[:, :6] = -1
-    masks = np.stack([winner == number for number in range(len(CLASSES))], axis=1)
-    masks[1, 2] = False
-    folder = tmp_path / "segmentations"
-    folder.mkdir()
-    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n\n")
-    for view, shown in enumerate(masks):
-        for name, mask in zip(CLASSES, shown, strict=True):
-            if mask.any():
-                write_png(folder / f"{view:02}" / f"{name}.png", np.where(mask, 255, 0).astype(np.uint8))
-    return masks
-
-
-def camera(name: str, width: int = WIDTH, height: int = HEIGHT) -> Camera:
-    return Camera(name, width, height, np.eye(3), np.eye(4))
+SCRIPTS = {"lerf": (0.4, False, 0), "3d-ovs": (0.25, True, 1), "mipnerf360": (0.4, True, 0)}
+"""Threshold, whether levels are weighed inside their masks, and the first level, as the three scripts have it."""
 
 
 def window_mean(image: np.ndarray, side: int) -> np.ndarray:
     inside = ndimage.uniform_filter(np.ones_like(image), side, mode="constant")
-    return ndimage.uniform_filter(image, side, mode="constant") / inside
+    return np.asarray(ndimage.uniform_filter(image, side, mode="constant") / inside)
 
 
-def test_3d_ovs_is_scored_as_published(truth: np.ndarray, tmp_path: Path) -> None:
-    maps = blobs(1, VIEWS, len(CLASSES), 3)
-    maps += 0.25 * truth[:, :, None] * [[[[1.0]], [[0.4]], [[0.7]]]]
-    benchmark = read_benchmark(tmp_path / "segmentations")
-    assert (benchmark.threshold, benchmark.compete) == (0.25, True)
+def stretched(image: np.ndarray) -> np.ndarray:
+    return np.asarray(np.clip((image - image.min()) / np.ptp(image) * 2 - 1, 0, 1))
 
-    def answer(view: Camera, phrases: list[str]) -> list[ReadOut]:
-        assert phrases == list(CLASSES)
-        outs = [read_out(torch.from_numpy(levels), benchmark.threshold) for levels in maps[int(view.name)]]
-        return [ReadOut(out.smoothed.numpy(), out.level, out.mask.numpy(), out.point) for out in outs]
 
-    result = evaluate_answers(answer, [camera(f"{view:02}") for view in range(VIEWS)], benchmark)
-    overlaps, classes, right, labelled = [], [], 0, 0
-    for view, shown in zip(maps, truth, strict=True):
-        best = []
-        for levels, mask in zip(view, shown, strict=True):
-            smoothed = np.stack([0.5 * (level + window_mean(level, 29)) for level in levels])
-            chosen = smoothed[smoothed.max((1, 2)).argmax()]
-            best.append(chosen)
-            stretched = np.clip((chosen - chosen.min()) / np.ptp(chosen) * 2 - 1, 0, 1)
-            selected = window_mean((stretched > 0.25).astype(float), 7) > 0.5 + 1e-9
-            if mask.any():
-                overlaps.append((selected & mask).sum() / (selected | mask).sum())
-        given = np.where(shown.any(0), np.argmax(best, 0), -1)
-        classes += [((given == n) & m).sum() / ((given == n) | m).sum() for n, m in enumerate(shown) if m.any()]
-        right += sum(int((given[m] == n).sum()) for n, m in enumerate(shown))
-        labelled += int(shown.any(0).sum())
-    assert len(overlaps) == len(classes) == VIEWS * len(CLASSES) - 1
-    # A value within rounding of the threshold may fall on either side.
-    assert result["miou"] == pytest.approx(np.mean(overlaps), abs=2e-3)
+def script(name: str, maps: np.ndarray, beside: np.ndarray | None = None) -> tuple[int, np.ndarray, np.ndarray]:
+    """Level, its mask and its smoothed map, for maps [levels, H, W]; ``beside`` is "wood table" in the scene "room"."""
+    threshold, inside, first = SCRIPTS[name]
+    smoothed = [0.5 * (level + window_mean(level, 29)) for level in maps.astype(np.float64)]
+    masks = []
+    for number, level in enumerate(smoothed):
+        chosen = stretched(level) > threshold
+        if beside is not None:
+            chosen |= stretched(beside[number].astype(np.float64)) > threshold
+        masks.append(window_mean(chosen.astype(float), 7) > 0.5 + 1e-9)
+    scores = np.zeros(len(maps))
+    for number in range(first, len(maps)):
+        level, mask = smoothed[number], masks[number]
+        scores[number] = (level * mask).sum() / mask.sum() if inside else level.max()
+    best = int(scores.argmax())
+    return best, masks[best], smoothed[best]
+
+
+def random_levels(seed: int, height: int = 72, width: int = 96) -> np.ndarray:
+    """Blobs of another size and contrast at each level. float32 [3, H, W]"""
+    rng = np.random.default_rng(seed)
+    maps = np.stack([ndimage.gaussian_filter(rng.normal(size=(height, width)), size) for size in (4, 7, 11)])
+    maps = (maps - maps.min((1, 2), keepdims=True)) / np.ptp(maps, axis=(1, 2), keepdims=True)
+    return np.asarray(maps * rng.uniform(0.3, 0.6, (3, 1, 1)) + 0.3, np.float32)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda one: one.name)
+def test_levels_and_masks_are_those_of_the_scripts(protocol: Protocol) -> None:
+    chosen = []
+    for seed in range(40):
+        maps = random_levels(seed)
+        level, mask, smoothed = script(protocol.name, maps)
+        found = read_out(torch.from_numpy(maps), protocol.threshold, rule=protocol.levels)
+        assert found.level == level
+        # A value within rounding of the threshold may fall on either side.
+        assert (found.mask.numpy() != mask).mean() < 2e-3
+        np.testing.assert_allclose(found.smoothed, smoothed, atol=1e-5)
+        chosen.append(level)
+    others = {name: [script(name, random_levels(seed))[0] for seed in range(40)] for name in SCRIPTS}
+    assert [name for name in SCRIPTS if others[name] == chosen] == [protocol.name], "the scripts cannot be told apart"
+    assert set(chosen) == set(range(SCRIPTS[protocol.name][2], 3))
+
+
+def test_the_wood_wall_of_the_room_takes_the_wood_table_in() -> None:
+    assert (LERF.united, MIPNERF360.united, OVS3D.united) == ({}, {}, {"wood wall": "wood table"})
+    for seed in range(10):
+        wall, table = random_levels(seed), random_levels(seed + 100)
+        level, mask, _ = script("3d-ovs", wall, table)
+        found = read_out(torch.from_numpy(wall), 0.25, rule=OVS3D.levels, beside=torch.from_numpy(table))
+        assert found.level == level
+        assert (found.mask.numpy() != mask).mean() < 2e-3
+        assert mask.sum() > 1.05 * script("3d-ovs", wall)[1].sum()
+
+
+WORDS = {"red": (1, 0, 0), "moss": (0.1, 0.7, 0.2), "wood wall": (0.5, 0.3, 0.1), "wood table": (0.1, 0.2, 0.9)}
+
+
+@pytest.fixture
+def trained(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, object]]:
+    """Scores the tiny run against labels."""
+    for word, colour in WORDS.items():
+        monkeypatch.setitem(driver.COLOURS, word, colour)
+    gaussians, field = load_ply(tiny_run / "gaussians.ply"), LanguageField.load(tiny_run / "language.safetensors")
+
+    def score(folder: Path, protocol: str | None = None) -> dict[str, object]:
+        cameras, _ = load_cameras(tiny_run / "cameras.json")
+        return evaluate_language(gaussians, field, cameras, folder, driver.ColourEncoder(), protocol=protocol)
+
+    return score
+
+
+def rendered(run: Path, view: str, phrases: list[str]) -> np.ndarray:
+    """Relevancy maps [phrases, levels, H, W]; pixels where nothing was rendered have their map's lowest value."""
+    gaussians, field = load_ply(run / "gaussians.ply"), LanguageField.load(run / "language.safetensors")
+    camera: Camera = next(one for one in load_cameras(run / "cameras.json")[0] if one.name == view)
+    maps = relevancy_maps(gaussians, field, camera, phrases, driver.ColourEncoder()).numpy()
+    unseen = maps <= 0
+    lowest = np.where(unseen, np.inf, maps).min((-2, -1), keepdims=True)
+    return np.asarray(np.where(unseen, lowest, maps))
+
+
+def test_a_run_is_scored_as_by_the_script_for_3d_ovs(
+    trained: Callable[..., dict[str, object]], tiny_run: Path, tmp_path: Path
+) -> None:
+    names, views = ["moss", "red", "wood wall"], ["test_000", "test_001"]
+    winners = {view: random_levels(number).argmax(0) for number, view in enumerate(views)}
+    truth = {view: {name: winner == n for n, name in enumerate(names)} for view, winner in winners.items()}
+    del truth["test_001"]["moss"]
+    ious, classes, right, levels = [], [], [], []
+    for view, masks in truth.items():
+        *maps, table = rendered(tiny_run, view, [*names, "wood table"])
+        smoothed = []
+        for name, relevancy in zip(names, maps, strict=True):
+            level, mask, smooth = script("3d-ovs", relevancy, table if name == "wood wall" else None)
+            smoothed.append(smooth)
+            levels.append(level)
+            if name in masks:
+                ious.append((mask & masks[name]).sum() / (mask | masks[name]).sum())
+        given = np.argmax(smoothed, 0)
+        shown = [n for n, name in enumerate(names) if name in masks]
+        hot = np.stack([masks[names[n]].ravel() for n in shown], axis=1)
+        won = np.stack([(given == n).ravel() for n in shown], axis=1)
+        classes.append(jaccard_score(hot, won, average=None).mean())
+        right.append(accuracy_score(hot, won) if len(shown) == 3 else (hot & won).any(1).mean())
+    result = trained(write_masks(tmp_path / "segmentations", truth, names))
+    assert result["protocol"] == "3d-ovs"
+    assert result["miou"] == pytest.approx(np.mean(ious), abs=2e-3)
     assert result["miou_argmax"] == pytest.approx(np.mean(classes), abs=2e-3)
-    assert result["pixel_accuracy"] == pytest.approx(right / labelled, abs=1e-3)
-    assert 0.3 < result["miou_argmax"] < 0.99
-    assert result["labelled_views"] == VIEWS
+    assert result["pixel_accuracy"] == pytest.approx(np.mean(right), abs=2e-3)
+    assert 0 not in levels
 
 
-def test_masks_and_boxes_at_any_size(truth: np.ndarray, tmp_path: Path) -> None:
-    views = read_benchmark(tmp_path / "segmentations").labels
-    assert [view.name for view in views] == ["00", "01", "02"]
-    for view, shown in zip(views, truth, strict=True):
-        for name, mask in zip(CLASSES, shown, strict=True):
-            np.testing.assert_array_equal(view.mask(name, WIDTH, HEIGHT), mask)
-            labels, _ = ndimage.label(mask, np.ones((3, 3)))
-            found = [[x.start, y.start, x.stop - 1, y.stop - 1] for y, x in ndimage.find_objects(labels)]
-            assert sorted(view.boxes(name, WIDTH, HEIGHT).tolist()) == sorted(found)
-            double = view.mask(name, 2 * WIDTH, 2 * HEIGHT)
-            np.testing.assert_array_equal(double, mask.repeat(2, 0).repeat(2, 1))
-    assert views[1].boxes(CLASSES[2], WIDTH, HEIGHT).shape == (0, 4)
+@pytest.mark.parametrize("name", ["lerf", "mipnerf360"])
+def test_a_run_is_scored_as_by_the_scripts_for_outlines(
+    name: str, trained: Callable[..., dict[str, object]], tiny_run: Path, tmp_path: Path
+) -> None:
+    """The labelled picture is half as large again as the views, so maps are resized before they are read."""
+    width, height = 144, 108
+    write_lerf(
+        tmp_path, "test_000", [rectangle("red", 20, 20, 79, 69), rectangle("moss", 60, 0, 139, 59)], width, height
+    )
+    y, x = (np.mgrid[:height, :width] + 0.5) / 1.5 - 0.5
+    ious, truth = [], np.zeros((2, height, width), bool)
+    truth[0, 20:70, 20:80] = truth[1, :60, 60:140] = True
+    for maps, mask in zip(rendered(tiny_run, "test_000", ["red", "moss"]), truth, strict=True):
+        large = [ndimage.map_coordinates(level, (y, x), order=1, mode="nearest") for level in maps]
+        selected = script(name, np.stack(large))[1]
+        ious.append((selected & mask).sum() / (selected | mask).sum())
+    assert trained(tmp_path, name)["miou"] == pytest.approx(np.mean(ious), abs=2e-3)
 
 
-def test_classes_that_overlap_are_right_either_way() -> None:
+def test_classes_compete_as_their_authors_score() -> None:
+    """`evaluation_segmentation_test`: scikit-learn's scores over all pixels, of which a third has no label here."""
+    competition, ious, accuracies = Competition(), [], []
+    for seed in range(4):
+        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(6, 40, 50)), (0, 4, 4))
+        relevancy, unlabelled = noise[:5] + 0.4 * np.roll(noise[:5], 3, 2), noise[5] > 0.03
+        truth = np.stack([(noise[:5].argmax(0) == number) & ~unlabelled for number in range(5)])
+        truth[0, :5, :5] = truth[1, :5, :5] = True  # two labels on a pixel
+        competition.add(relevancy, truth)
+        hot = np.eye(5, dtype=int)[relevancy.argmax(0).ravel()]
+        labels = truth.reshape(5, -1).T.astype(int)
+        ious.append(jaccard_score(labels, hot, average=None).mean())
+        accuracies.append(accuracy_score(labels, hot))
+    assert competition.miou == pytest.approx(np.mean(ious))
+    assert competition.accuracy == pytest.approx(np.mean(accuracies))
+    assert 0.2 < competition.accuracy < 0.8
+
+
+def test_a_view_counts_as_one_however_many_classes_it_shows() -> None:
     competition = Competition()
-    truth = np.array([[[1, 1, 0, 0]], [[0, 1, 1, 0]]], bool)
-    competition.add(np.array([[[0.9, 0.2, 0.1, 0.9]], [[0.1, 0.8, 0.9, 0.1]]]), truth)
-    assert competition.accuracy == 1
-    assert competition.miou == pytest.approx((1 / 2 + 2 / 2) / 2)
+    competition.add(np.array([[[0.9, 0.9]], [[0.1, 0.1]]]), np.array([[[1, 1]], [[0, 0]]], bool))
+    competition.add(np.array([[[0.9, 0.1]], [[0.1, 0.9]]]), np.array([[[0, 1]], [[1, 0]]], bool))
+    competition.add(np.array([[[0.9, 0.1]], [[0.1, 0.9]]]), np.zeros((2, 1, 2), bool))
+    assert (competition.miou, competition.accuracy) == (0.5, 0.5)
 
 
-def test_other_folders_are_lerfs(tmp_path: Path) -> None:
-    (tmp_path / "frame_00001.json").write_text('{"info": {"width": 4, "height": 3}, "objects": []}')
-    benchmark = read_benchmark(tmp_path)
-    assert (benchmark.threshold, benchmark.compete) == (THRESHOLD, False)
-
-
-def no_classes(folder: Path) -> None:
-    (folder / "classes.txt").write_text("\n \n")
-
-
-def path_as_class(folder: Path) -> None:
-    (folder / "classes.txt").write_text("../secret\n")
-
-
-def no_masks(folder: Path) -> None:
-    for mask in folder.rglob("*.png"):
-        mask.unlink()
-
-
-def broken_mask(folder: Path) -> None:
-    for mask in folder.rglob("*.png"):
-        mask.write_bytes(b"no picture")
+def outlines(folder: Path) -> Path:
+    write_lerf(folder, "test_000", [rectangle("red", 0, 0, 9, 9)], 96, 72)
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("marker", "asked", "expected"),
     [
-        (no_classes, "names no classes"),
-        (path_as_class, "no file can be named by"),
-        (no_masks, "has no masks"),
-        (broken_mask, r"banana\.png"),
+        (None, None, "lerf"),
+        ("mipnerf360", None, "mipnerf360"),
+        ("\ufeffmipnerf360\r\n", None, "mipnerf360"),
+        ("lerf\n", None, "lerf"),
+        ("mipnerf360\n", "lerf", "lerf"),
+        (None, "mipnerf360", "mipnerf360"),
     ],
 )
-def test_unusable_labels_are_named(
-    spoil: Callable[[Path], None], sentence: str, truth: np.ndarray, tmp_path: Path
+def test_outlines_are_scored_as_lerfs_unless_told_otherwise(
+    tmp_path: Path, marker: str | None, asked: str | None, expected: str
 ) -> None:
-    spoil(tmp_path / "segmentations")
-    with pytest.raises(InputError, match=sentence):
-        read_benchmark(tmp_path / "segmentations").labels[0].mask("banana", WIDTH, HEIGHT)
+    outlines(tmp_path)
+    if marker is not None:
+        (tmp_path / "protocol.txt").write_text(marker, encoding="utf-8")
+    benchmark = read_benchmark(tmp_path, asked)
+    assert benchmark.protocol is PROTOCOLS[expected]
+    assert [view.name for view in benchmark.labels] == ["test_000"]
 
 
-def test_a_run_is_scored_by_masks(
-    dictsplat: Callable[..., tuple[int, str, str]], tiny_scene: Path, tiny_run: Path, tmp_path: Path
-) -> None:
+def test_masks_with_classes_are_3d_ovs(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path, {"00": {"red": np.ones((4, 4), bool)}})
+    assert read_benchmark(folder).protocol is OVS3D
+    with pytest.raises(InputError, match="no label files"):
+        read_benchmark(folder, "lerf")
+
+
+def test_protocols_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    outlines(tmp_path)
+    with pytest.raises(InputError, match="names its classes there"):
+        read_benchmark(tmp_path, "3d-ovs")
+    with pytest.raises(InputError, match=r"--protocol asks for the protocol 'coco'; there are lerf, 3d-ovs, mipnerf"):
+        read_benchmark(tmp_path, "coco")
+    (tmp_path / "protocol.txt").write_text("mip")
+    with pytest.raises(InputError, match=r"protocol\.txt asks for the protocol 'mip'"):
+        read_benchmark(tmp_path)
+    (tmp_path / "protocol.txt").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(InputError, match="should hold the name of a protocol"):
+        read_benchmark(tmp_path)
+
+
+Dictsplat = Callable[..., tuple[int, str, str]]
+
+
+def test_eval_takes_masks(dictsplat: Dictsplat, tiny_scene: Path, tiny_run: Path, tmp_path: Path) -> None:
     run, folder = shutil.copytree(tiny_run, tmp_path / "run"), tmp_path / "segmentations"
     for view in (tiny_scene / "labels").iterdir():
         if view.is_dir():
@@ -173,5 +253,25 @@ def test_a_run_is_scored_by_masks(
     code, out, err = dictsplat("eval", run, "--labels", folder, "--json")
     assert code == 0, err
     metrics = json.loads(out)
+    assert metrics["protocol"] == "3d-ovs"
     assert [query["query"] for query in metrics["per_query"]] == names
-    assert 0 <= metrics["miou_argmax"] <= metrics["pixel_accuracy"] <= 1
+    assert all(query["level"] > 0 for query in metrics["per_query"])
+    assert 0 <= metrics["miou_argmax"] <= 1
+
+
+def test_eval_takes_a_protocol(dictsplat: Dictsplat, tiny_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    code, out, err = dictsplat("eval", run, "--protocol", "mipnerf360", "--json")
+    assert code == 0, err
+    assert json.loads(out)["protocol"] == "mipnerf360"
+    code, out, err = dictsplat("eval", run, "--json")
+    assert json.loads(out)["protocol"] == "lerf"
+
+
+def test_eval_refuses_protocols_without_labels(
+    refused: Callable[..., str], scene: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    assert "'coco'; there are lerf, 3d-ovs, mipnerf360" in refused("eval", run, "--protocol", "coco")
+    shutil.rmtree(scene / "labels")
+    assert "has no labels to score by lerf" in refused("eval", run, "--scene", scene, "--protocol", "lerf")

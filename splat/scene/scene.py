@@ -15,7 +15,7 @@ from splat.scene.cameras import Camera
 from splat.scene.capture import Capture, View
 from splat.scene.images import ImageStore, image_size
 from splat.scene.points import initial_points
-from splat.scene.undistort import pinhole
+from splat.scene.undistort import Lens, pinhole
 
 HOLD_OUT_EVERY = 8
 """Without a split of its own, every 8th view by name is held out (as Mip-NeRF 360 and 3DGS do)."""
@@ -36,6 +36,8 @@ class Scene:
         point_colors: uint8 [P, 3].
         fingerprint: changes when cameras, split, scale or image files change.
         reader: returns the image of a camera by index; see `image`.
+        lenses: what each camera's photo was taken with, at the photo's size: labels drawn on photos need them.
+            Empty for scenes without photos.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Scene:
     point_colors: NDArray[np.uint8]
     fingerprint: str
     reader: Callable[[int], NDArray[np.uint8]] = field(repr=False)
+    lenses: list[Lens] = field(default_factory=list, repr=False)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The photo of ``cameras[index]``, undistorted and scaled: uint8 [H, W, 3], read-only.
@@ -122,7 +125,7 @@ def load_scene(
         points, colors = initial_points(
             [cameras[i] for i in train], lambda i: images(train[i]), cache_dir, report, key=fingerprint
         )
-    return Scene(path, cameras, train, test, points, colors, fingerprint, images)
+    return Scene(path, cameras, train, test, points, colors, fingerprint, images, [view.lens for view in views])
 
 
 def _read(path: Path, cache_dir: Path | None, report: Report) -> Capture:

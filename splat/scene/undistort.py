@@ -4,6 +4,7 @@ Lens models are COLMAP's and are evaluated by pycolmap, whose pixel centres are 
 are. OpenCV does the resampling; its pixel centres are at integers, hence the halves below.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -119,19 +120,94 @@ def _sampling_map(lens: Lens) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
 
 @lru_cache(maxsize=2)
 def _computed_map(lens: Lens) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-    K, camera = pinhole(lens), lens.colmap
-    x = (np.arange(lens.width) + 0.5 - K[0, 2]) / K[0, 0]
-    y = (np.arange(lens.height) + 0.5 - K[1, 2]) / K[1, 1]
     whole = np.empty((lens.height, lens.width, 2), np.int16)
     fraction = np.empty((lens.height, lens.width), np.uint16)
-    for top in range(0, lens.height, MAP_BAND):
-        band = slice(top, top + MAP_BAND)
-        rays = np.ones((len(y[band]), lens.width, 3))
-        rays[..., 0], rays[..., 1] = x[None, :], y[band, None]
-        bent = np.asarray(camera.img_from_cam(rays.reshape(-1, 3)))
-        centres = (bent - 0.5).astype(np.float32).reshape(len(y[band]), lens.width, 2)
+    for band, bent in _bent_bands(lens, lens.width, lens.height):
+        centres = (bent - 0.5).astype(np.float32)
         whole[band], fraction[band] = cv2.convertMaps(centres[..., 0], centres[..., 1], cv2.CV_16SC2)
     return whole, fraction
+
+
+def _bent_bands(lens: Lens, width: int, height: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Rows of a straight view of ``height`` x ``width`` pixels, and where the bent image shows them. [rows, W, 2]"""
+    K, camera = pinhole(lens), lens.colmap
+    x = ((np.arange(width) + 0.5) * (lens.width / width) - K[0, 2]) / K[0, 0]
+    y = ((np.arange(height) + 0.5) * (lens.height / height) - K[1, 2]) / K[1, 1]
+    for top in range(0, height, MAP_BAND):
+        band = slice(top, top + MAP_BAND)
+        rays = np.ones((len(y[band]), width, 3))
+        rays[..., 0], rays[..., 1] = x[None, :], y[band, None]
+        bent = np.asarray(camera.img_from_cam(rays.reshape(-1, 3)))
+        yield band, bent.reshape(-1, width, 2)
+
+
+@lru_cache(maxsize=1)
+def bent_positions(lens: Lens, width: int, height: int) -> NDArray[np.float32]:
+    """Where the bent image shows each pixel of a straightened view of any size.
+
+    Returns:
+        (x, y) in pixels of the bent image, whose first pixel has its centre at (0.5, 0.5). float32 [height, width, 2],
+        read-only because it is shared: a view's labels all need the same.
+    """
+    positions = np.empty((height, width, 2), np.float32)
+    for band, bent in _bent_bands(lens, width, height):
+        positions[band] = bent
+    positions.setflags(write=False)
+    return positions
+
+
+def straighten_mask(mask: NDArray[np.bool_], lens: Lens | None, width: int, height: int) -> NDArray[np.bool_]:
+    """What a mask drawn on a photo is in the view that `straighten` makes of the photo: the nearest pixel's value.
+
+    Args:
+        mask: bool [h, w], of any size with the photo's shape.
+        lens: the photo's; None if the photo needs no straightening.
+        width, height: of the view.
+
+    Returns:
+        bool [height, width]
+    """
+    h, w = mask.shape
+    if lens is None or not lens.distorts:
+        if (w, h) == (width, height):
+            return mask
+        grey = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return np.asarray(grey, bool)
+    positions = bent_positions(lens.resized(w, h), width, height)
+    x = np.floor(positions[..., 0]).astype(np.int32).clip(0, w - 1)
+    y = np.floor(positions[..., 1]).astype(np.int32).clip(0, h - 1)
+    return np.asarray(mask[y, x])
+
+
+def straighten_boxes(
+    boxes: NDArray[np.float64], size: tuple[int, int], lens: Lens | None, width: int, height: int
+) -> NDArray[np.float64]:
+    """Where boxes drawn on a photo are in the view that `straighten` makes of it.
+
+    A bent box is no box; what comes back are the smallest that hold all pixels of the view that the photo shows in the
+    drawn ones. A box that the view shows no pixel of is left out.
+
+    Args:
+        boxes: (x0, y0, x1, y1), ends included, whole numbers at pixel centres. float64 [B, 4]
+        size: width and height of the picture they are drawn on, of the photo's shape.
+        lens: the photo's; None if the photo needs no straightening.
+        width, height: of the view.
+
+    Returns:
+        As ``boxes``, in pixels of the view. float64 [<= B, 4]
+    """
+    w, h = size
+    if lens is None or not lens.distorts:
+        factor = np.array([width / w, height / h, width / w, height / h])
+        return np.asarray((boxes + 0.5) * factor - 0.5)
+    centres = bent_positions(lens.resized(w, h), width, height) - np.float32(0.5)
+    found = []
+    for x0, y0, x1, y1 in boxes:
+        inside = np.asarray(np.all((centres >= (x0, y0)) & (centres <= (x1, y1)), axis=2))
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        if len(rows):
+            found.append((columns[0], rows[0], columns[-1], rows[-1]))
+    return np.array(found, np.float64).reshape(-1, 4)
 
 
 def straighten(image: NDArray[np.uint8], lens: Lens, width: int, height: int) -> NDArray[np.uint8]:
