@@ -1,6 +1,7 @@
 """A CycloneDX bill of materials of what runs: python release/sbom.py release/sbom.json
 
-cyclonedx-py lists the whole environment; what is only there for tests and releases is taken out again.
+cyclonedx-py lists the whole environment; what is only there for tests and releases is taken out again. Where it finds
+no licence, that of `licences.py` is put in.
 """
 
 import json
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from licences import licence
 from packaging.utils import canonicalize_name
 from runtime import PYPROJECT, runtime
 
@@ -30,6 +32,9 @@ def main(out: Path) -> None:
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-format", "JSON", "--output-reproducible"]
     done = subprocess.run([*command, "--pyproject", str(PYPROJECT), sys.executable], check=True, capture_output=True)
     bill = only(json.loads(done.stdout), {str(canonicalize_name(package.name)) for package in runtime()})
+    said = {str(canonicalize_name(package.name)): licence(package) for package in runtime()}
+    for part in bill["components"]:
+        part.setdefault("licenses", [{"license": {"name": said[str(canonicalize_name(part["name"]))]}}])
     out.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
     print(f"{out}: {len(bill['components'])} components")
 

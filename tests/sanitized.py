@@ -2,10 +2,12 @@
 
     python tests/sanitized.py [PYTEST OPTIONS]
 
-Builds into ``build/sanitize`` and leaves the installed modules as they are. As a plugin of pytest (``-p sanitized``)
-this file puts the built modules in the place of the installed ones. Processes that tests start have the installed ones.
+Builds into ``build/sanitize`` and leaves the installed modules as they are. The tests run twice where the processor has
+AVX-512: with it and without. As a plugin of pytest (``-p sanitized``) this file puts the built modules in the place of
+the installed ones. Processes that tests start have the installed ones.
 """
 
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -16,6 +18,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "sanitize"
@@ -38,6 +42,15 @@ class _Sanitized(importlib.abc.MetaPathFinder):
         return None if place is None else importlib.util.spec_from_file_location(fullname, place)
 
 
+def pytest_sessionstart() -> None:
+    """Nothing would be found in the installed modules, or in kernels that are not the ones asked for."""
+    forced = os.environ.get("DICTSPLAT_ISA")
+    for name, place in MODULES.items():
+        module = importlib.import_module(name)
+        if module.__file__ != str(place) or forced not in (None, module.isa()):
+            pytest.exit(f"{name} is {module.__file__} with {module.isa()} kernels", returncode=1)
+
+
 def build() -> None:
     """Compile what has changed since the last time."""
     settings = (f"build-dir={BUILD}", "cmake.build-type=RelWithDebInfo")
@@ -48,15 +61,24 @@ def build() -> None:
 
 
 def main() -> int:
-    """Build, then run the tests; the exit status of the latter."""
+    """Build, then run the tests on the kernels of this processor and on those of any; 0 if all is well."""
+    from splat import _native
+
     build()
+    others = [] if _native.isa() == "baseline" else [{"DICTSPLAT_ISA": "baseline"}]
+    return max(_test(environment) for environment in [{}, *others])
+
+
+def _test(kernels: dict[str, str]) -> int:
     compiler = os.environ.get("CXX", "g++")
     # libstdc++ comes second, so that libasan finds the function that throws.
     libraries = []
     for name in ("libasan.so", "libstdc++.so"):
         asked = subprocess.run([compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True)
         libraries.append(asked.stdout.strip())
-    environment = os.environ | OPTIONS | {"LD_PRELOAD": ":".join(libraries), "PYTHONPATH": str(ROOT / "tests")}
+    environment = (
+        os.environ | OPTIONS | kernels | {"LD_PRELOAD": ":".join(libraries), "PYTHONPATH": str(ROOT / "tests")}
+    )
     tests = [str(ROOT / "tests" / name) for name in TESTS]
     # What a sanitizer says goes to stderr from native code, which pytest would otherwise keep to itself.
     command = [sys.executable, "-m", "pytest", "-p", "sanitized", "-p", "no:cacheprovider", "--capture=sys"]
