@@ -81,6 +81,7 @@ def predict(
     not be read.
     """
     from app.anomaly_report import write_report
+    from app.cluster_predict import judging, own_device
     from app.progress import StageProgress
     from dictas.checkpoint import load_detector
     from dictas.images import text_of
@@ -103,13 +104,12 @@ def predict(
     )
     quiet = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with quiet, StageProgress(lines=not as_json) as reports, storage_errors(out):
-        backbone, detector = load_detector(checkpoint, pick_device(device), encoder=encoder, size=size)
+        own = pick_device(device if cluster is None else own_device(device))
+        backbone, detector = load_detector(checkpoint, own, encoder=encoder, size=size)
         told = (reports("photos"), reports("threshold"))
         if cluster is None:
             prediction = run(backbone, detector, support, query, out, options, *told)
         else:
-            from app.cluster_predict import judging
-
             load = partial(load_detector, checkpoint, encoder=encoder, size=size)
             with judging(cluster, device, load) as judge_all:
                 prediction = run(backbone, detector, support, query, out, options, *told, judge_with=judge_all)

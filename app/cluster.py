@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,19 +13,23 @@ from encoders.errors import InputError
 
 STORE_BYTES = 200 * 2**20
 """Shared memory of a cluster on this machine alone. Paths, rows and one dictionary travel through it, no pictures."""
+REASON = 300
+"""Most characters of what Ray says was wrong."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a cluster."""
+
+    cpus: int
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a cluster has in all.
+    """What a cluster has, machine by machine: a worker is never spread over two."""
 
-    Attributes:
-        node_cpus: of the machine that has most.
-    """
-
-    cpus: int
-    gpus: int
-    node_cpus: int
+    nodes: tuple[Node, ...]
 
     def device(self, given: str) -> str:
         """What ``--device`` is for the workers: the command's own, which may differ for auto.
@@ -32,23 +37,34 @@ class Cluster:
         Raises:
             InputError: it names one of several, or there is none.
         """
+        usable = any(node.gpus and node.cpus for node in self.nodes)
         if given.startswith("cuda:"):
             raise InputError(f"--device is {given!r}; with --cluster give cuda, Ray picks a free GPU for each worker.")
-        if given == "cuda" and not self.gpus:
-            raise InputError("--device cuda was asked for, but the cluster has no GPU; use --device cpu.")
+        if given == "cuda" and not usable:
+            raise InputError(
+                "--device cuda was asked for, but no machine of the cluster has a GPU and a processor beside it; use "
+                "--device cpu."
+            )
         if given == "auto":
-            return "cuda" if self.gpus else "cpu"
+            return "cuda" if usable else "cpu"
         return given
 
     def share(self, device: str, threads: int) -> tuple[int, int]:
-        """GPUs and processor threads of one worker, of which a program alone would use ``threads``."""
+        """GPUs and processor threads of one worker, of which a program alone would use ``threads``.
+
+        A worker has its GPU's share of the processors on the machine that has fewest for each, so that no GPU of any
+        machine waits for a worker that has no room beside it; where there are fewer processors than GPUs, one.
+        """
         if device == "cuda":
-            return 1, max(1, min(threads, self.cpus // self.gpus))
-        return 0, min(threads, self.node_cpus)
+            shares = [node.cpus // node.gpus for node in self.nodes if node.gpus and node.cpus]
+            return 1, max(1, min(threads, *shares))
+        return 0, min(threads, max(node.cpus for node in self.nodes))
 
     def most(self, gpus: int, threads: int) -> int:
         """How many such workers there is room for."""
-        return max(1, self.gpus // gpus if gpus else self.cpus // threads)
+        return sum(
+            min(node.cpus // threads, node.gpus // gpus) if gpus else node.cpus // threads for node in self.nodes
+        )
 
 
 @contextmanager
@@ -59,12 +75,14 @@ def connected(address: str) -> Iterator[Cluster]:
     program that is connected already stays so.
 
     Raises:
-        InputError: Ray is not installed, or there is no such cluster.
+        InputError: Ray is not installed, there is no such cluster, or it has no processors.
     """
     if address not in ("local", "auto") and not address.startswith("ray://"):
         raise InputError(f"--cluster is {address!r}; give local, auto or ray://HOST:PORT.")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody agreed to have the use of it reported
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # lines of its native code between those of a command
+    # Its notes about workers that died come to stdout, many lines for each; a sentence says it in the end.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # workers are told their device; without, it warns
     try:
         import ray
@@ -77,15 +95,23 @@ def connected(address: str) -> Iterator[Cluster]:
     if not before:
         _connect(address)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Cluster(
-            cpus=int(sum(node.get("CPU", 0) for node in nodes)),
-            gpus=int(sum(node.get("GPU", 0) for node in nodes)),
-            node_cpus=int(max(node.get("CPU", 0) for node in nodes)),
-        )
+        yield _cluster(address)
     finally:
         if not before:
             ray.shutdown()
+
+
+def _cluster(address: str) -> Cluster:
+    import ray
+
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = tuple(Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources)
+    if not any(node.cpus for node in nodes):
+        raise InputError(
+            f"The Ray cluster at --cluster {address} has no processors for workers; add a machine with: ray start "
+            "--address HEAD:PORT"
+        )
+    return Cluster(nodes)
 
 
 def _connect(address: str) -> None:
@@ -100,10 +126,14 @@ def _connect(address: str) -> None:
             f"--cluster {address} takes the client of Ray, which is not installed; install it: "
             'pip install "ray[client]"'
         ) from error
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        # Lines of a version mismatch belong together, and pages of advice are left out.
+        said = textwrap.shorten(str(error) or type(error).__name__, REASON).rstrip(".")
+        if address == "local":
+            raise InputError(f"No Ray cluster could be started here for --cluster local: {said}.") from error
         raise InputError(
-            f"There is no Ray cluster to be reached with --cluster {address}; check the address, or start one with: "
-            "ray start --head"
+            f"There is no Ray cluster to be used with --cluster {address} ({said}); check the address, or start one "
+            "with: ray start --head"
         ) from error
 
 

@@ -1,16 +1,23 @@
 """Many scenes from a list, one after the other in this process; on a cluster see `app.cluster_train`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import encoders
 from app.exits import EXIT_FAULT, EXIT_INPUT, explain
 from app.progress import StageProgress
 from app.score import score
+from encoders.devices import pick_device
 from encoders.errors import InputError
+from encoders.files import parse_json
+from splat.device import splat_device
+from splat.fit_language import LanguageConfig
 from splat.pipeline import train
+from splat.rgb_config import RgbConfig
 from splat.run import Run
+from splat.score import SCORED, results_of
 from splat.train_config import TrainConfig
 
 
@@ -34,12 +41,16 @@ class Job:
         if any(had.get(key) != wanted[key] for key in wanted.keys() - free):
             return False
         stages = [run.stage(name) for name in self.config.stages]
-        results = [path for path in (run.gaussians_path, run.language_path) if path.is_file()]
-        # A training that was killed before it was scored again leaves the scores of what it replaced.
-        scored = run.metrics_path.is_file() and all(
-            path.stat().st_mtime_ns <= run.metrics_path.stat().st_mtime_ns for path in results
-        )
-        return scored and all(stage is not None and stage.status == "done" for stage in stages)
+        return _is_scored(run) and all(stage is not None and stage.status == "done" for stage in stages)
+
+
+def _is_scored(run: Run) -> bool:
+    """Whether its scores are those of its results: a training killed before it scored leaves those of the last one."""
+    try:
+        metrics = parse_json(run.metrics_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(metrics, dict) and metrics.get(SCORED) == results_of(run)
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ def read_jobs(file: Path, out: Path, options: dict[str, Any]) -> list[Job]:
         options: of `TrainConfig`, without the scene.
 
     Raises:
-        InputError: the list cannot be read or is empty, two scenes have one name, or an option has no such value.
+        InputError: the list cannot be read or is empty, or two scenes have one name.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -105,12 +116,33 @@ def read_jobs(file: Path, out: Path, options: dict[str, Any]) -> list[Job]:
         jobs.append(Job(name, (out / name).absolute(), TrainConfig(scene, **options)))
     if not jobs:
         raise InputError(f"There is no scene in {file}; write the path of one on each line.")
-    jobs[0].config.check()
     return jobs
 
 
-def train_each(jobs: Sequence[Job]) -> list[Failure]:
-    """Train scene after scene; one that fails does not keep the others from being trained."""
+def check_jobs(jobs: Sequence[Job], device: str) -> None:
+    """Find out before the first scene what would keep each of them from being trained, and not once for each.
+
+    Args:
+        device: where encoders are tried.
+
+    Raises:
+        InputError: an option has no such value, or an encoder cannot be used.
+    """
+    config = jobs[0].config  # but for its scene that of all
+    config.check()
+    chosen = ("atoms", "nonzeros", "solver", "coding", "dictionary", "seed")
+    LanguageConfig(**{name: getattr(config, name) for name in chosen})
+    if all(job.is_done() for job in jobs):
+        return
+    if "rgb" in config.stages:
+        RgbConfig.preset(config.preset, device=config.device, strategy=config.strategy)
+    if "features" in config.stages:
+        encoders.create(config.encoder, device=device)
+        encoders.create_regions(config.regions, device=device)
+
+
+def train_each(jobs: Sequence[Job], tell_failure: Callable[[Failure], None]) -> list[Failure]:
+    """Train scene after scene; one that fails is told at once and does not keep the others from being trained."""
     failures = []
     for number, job in enumerate(jobs, start=1):
         with StageProgress() as reports:
@@ -121,6 +153,7 @@ def train_each(jobs: Sequence[Job]) -> list[Failure]:
                 train(job.folder, job.config, reports, score)
             except Exception as error:
                 failures.append(failure(job.name, "training", error))
+                tell_failure(failures[-1])
     return failures
 
 
@@ -147,19 +180,35 @@ def check_options(scene: Path | None, resume: bool, options: dict[str, Any]) -> 
 
 
 def train_scenes(
-    file: Path, out: Path, options: dict[str, Any], cluster: str | None, device: str
+    file: Path,
+    out: Path,
+    options: dict[str, Any],
+    cluster: str | None,
+    device: str,
+    tell_failure: Callable[[Failure], None],
 ) -> tuple[int, list[Failure]]:
     """Train the scenes of a list here, or on the cluster at an address; how many, and which of them failed.
+
+    Args:
+        tell_failure: told each scene that failed, when it does.
 
     Raises:
         InputError: the list, an option or the cluster cannot be used.
     """
     jobs = read_jobs(file, out, options | {"device": device})
     if cluster is None:
-        return len(jobs), train_each(jobs)
+        splatting = splat_device(device)
+        check_jobs([_on(job, splatting) for job in jobs], pick_device(device))
+        return len(jobs), train_each(jobs, tell_failure)
     from app.cluster import connected
     from app.cluster_train import Resources, train_on
 
     with connected(cluster) as found, StageProgress() as reports:
-        jobs = [replace(job, config=replace(job.config, device=found.device(device))) for job in jobs]
-        return len(jobs), train_on(jobs, Resources.of(found, jobs[0].config.device), reports("scenes"))
+        jobs = [_on(job, found.device(device)) for job in jobs]
+        check_jobs(jobs, pick_device("auto"))
+        resources = Resources.of(found, jobs[0].config.device)
+        return len(jobs), train_on(jobs, resources, reports("scenes"), tell_failure)
+
+
+def _on(job: Job, device: str) -> Job:
+    return replace(job, config=replace(job.config, device=device))

@@ -11,6 +11,11 @@ from app.cluster import connected
 from dictas.predict import JudgeAll
 
 
+def own_device(device: str) -> str:
+    """``--device`` for the command's own part, support and dictionary: GPUs that were asked for are the workers'."""
+    return "auto" if device.startswith("cuda") else device
+
+
 @contextmanager
 def judging(address: str, device: str, load: Callable[..., Any]) -> Iterator[JudgeAll]:
     """What judges photos on the cluster at ``address``.

@@ -2,6 +2,7 @@
 
 A task is `splat.pipeline.train` of one stage, which continues what it finds in the run folder. So a task whose worker
 dies is run again by another one from its last checkpoint, and so is everything when the whole command is given again.
+Ray would begin a task again itself, but without end where memory does not suffice; so this counts instead.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import encoders
 from app.cluster import Cluster
 from app.cluster_list import Failure, Job, failure
 from app.score import score
+from dictas.cluster import reason
 from encoders.devices import pick_device
 from encoders.locks import FolderInUse
 from encoders.progress import Report
@@ -28,7 +30,14 @@ from splat.run import STAGES
 
 SCORE = "score"
 RETRIES = 3
-"""How often a stage is begun again after its worker died."""
+"""How often a stage is begun again after its worker died, for want of memory or otherwise."""
+DIED = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.OutOfMemoryError,
+)
+"""After these another worker may do better."""
 LOCK_SECONDS = 120.0
 """So long a run may seem to be in use after its machine was lost: network file systems hold a dead machine's locks."""
 TELL_SECONDS = 1.0
@@ -54,24 +63,27 @@ class Resources:
         return cls(threads, gpus, cluster.most(gpus, threads))
 
 
-def train_on(jobs: Sequence[Job], resources: Resources, report: Report) -> list[Failure]:
+def train_on(
+    jobs: Sequence[Job], resources: Resources, report: Report, tell_failure: Callable[[Failure], None]
+) -> list[Failure]:
     """Train all scenes; those that failed, in the order of the list.
 
     Args:
         report: told how many scenes are done, running and failed.
+        tell_failure: told each that failed, at once.
     """
-    options = {"num_cpus": resources.threads, "num_gpus": resources.gpus, "max_retries": RETRIES}
+    options = {"num_cpus": resources.threads, "num_gpus": resources.gpus, "max_retries": 0}
     task: Any = ray.remote(run_stage).options(**options)
     place, waiting = Path.cwd(), deque(jobs)
-    running: dict[Any, tuple[Job, str]] = {}
+    running: dict[Any, _Attempt] = {}
     failures: dict[str, Failure] = {}
     done = 0
 
-    def begin(job: Job, stage: str) -> None:
-        running[task.remote(job, stage, place, resources.threads)] = job, stage
+    def begin(attempt: _Attempt) -> None:
+        running[task.remote(attempt.job, attempt.stage, place, resources.threads)] = attempt
 
     def tell() -> None:
-        counted = Counter(stage for _, stage in running.values())
+        counted = Counter(attempt.stage for attempt in running.values())
         stages = ", ".join(f"{counted[stage]} {stage}" for stage in (*STAGES, SCORE) if counted[stage])
         at = f"{len(running)} running ({stages})" if running else "none running"
         report(done + len(failures), len(jobs), f"scenes: {done} done, {at}, {len(failures)} failed")
@@ -82,21 +94,33 @@ def train_on(jobs: Sequence[Job], resources: Resources, report: Report) -> list[
             if job.is_done():
                 done += 1
             else:
-                begin(job, _stages(job)[0])
+                begin(_Attempt(job, _stages(job)[0]))
         tell()
         ready, _ = ray.wait(list(running), timeout=TELL_SECONDS) if running else ([], [])
         for finished in ready:
-            job, stage = running.pop(finished)
-            failed = _outcome(finished, job, stage)
-            if failed is not None:
-                failures[job.name] = failed
-            elif stage == SCORE:
+            attempt = running.pop(finished)
+            ended = _outcome(finished, attempt)
+            if isinstance(ended, _Attempt):
+                begin(ended)
+            elif ended is not None:
+                failures[attempt.job.name] = ended
+                tell_failure(ended)
+            elif attempt.stage == SCORE:
                 done += 1
             else:
-                stages = _stages(job)
-                begin(job, stages[stages.index(stage) + 1])
+                stages = _stages(attempt.job)
+                begin(_Attempt(attempt.job, stages[stages.index(attempt.stage) + 1]))
     tell()
     return [failures[job.name] for job in jobs if job.name in failures]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A stage of a scene that a worker is given, after so many others died of it."""
+
+    job: Job
+    stage: str
+    deaths: int = 0
 
 
 def run_stage(job: Job, stage: str, place: Path, threads: int) -> Failure | None:
@@ -146,13 +170,22 @@ def _when_free(work: Callable[[], object]) -> None:
         time.sleep(1.0)
 
 
-def _outcome(task: Any, job: Job, stage: str) -> Failure | None:
+def _outcome(task: Any, attempt: _Attempt) -> Failure | _Attempt | None:
+    """How a task ended: well, with a failure, or with the death of its worker, for which another attempt is made."""
+    job, stage = attempt.job, attempt.stage
     try:
         return ray.get(task)
-    except ray.exceptions.OutOfMemoryError:
-        sentence = "A machine of the cluster ran out of memory; use a smaller --scale, or fewer workers for each."
-        return Failure(job.name, stage, sentence, True)
+    except DIED as error:
+        if attempt.deaths < RETRIES:
+            return replace(attempt, deaths=attempt.deaths + 1)
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            sentence = (
+                f"A machine of the cluster ran out of memory, at the last of {RETRIES + 1} attempts; use a smaller "
+                "--scale, or a larger OMP_NUM_THREADS for fewer stages at a time."
+            )
+            return Failure(job.name, stage, sentence, True)
+        sentence = f"The worker died {RETRIES + 1} times; give the same command again to continue."
+        return Failure(job.name, stage, sentence, False)
     except ray.exceptions.RayError as error:
-        died = isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError))
-        what = f"died {RETRIES + 1} times" if died else f"could not be used ({type(error).__name__})"
-        return Failure(job.name, stage, f"The worker {what}; give the same command again to continue.", False)
+        sentence = f"The worker could not be used ({reason(error)}); give the same command again to continue."
+        return Failure(job.name, stage, sentence, False)

@@ -114,13 +114,14 @@ def train(
 
 
 def _train_scenes(file: Path, given: dict[str, Any], out: Path, resume: bool, cluster: str | None, device: str) -> None:
-    from app.cluster_list import check_options, status, train_scenes
+    from app.cluster_list import Failure, check_options, status, train_scenes
+
+    def tell(failed: Failure) -> None:
+        typer.echo(" ".join(f"{failed.name} ({failed.stage}): {failed.sentence}".split()), err=True)
 
     check_options(given.pop("scene", None), resume, given)
-    count, failures = train_scenes(file, out, given, cluster, device)
+    count, failures = train_scenes(file, out, given, cluster, device, tell)
     typer.echo(f"{count - len(failures):,} of {count:,} scenes are trained; they are in {out}")
-    for failed in failures:
-        typer.echo(" ".join(f"{failed.name} ({failed.stage}): {failed.sentence}".split()), err=True)
     if failures:
         raise typer.Exit(status(failures))
 

@@ -1,9 +1,10 @@
 """Photos judged by many machines with Ray Data, as one process would: same groups, same bits, same journal.
 
-Photos go to the workers in blocks of consecutive ones (`dictas.images.block_size`). A worker reads them, judges them
-and writes their files to storage that all machines share; rows alone come back, in order, and the process that holds
-the journal notes them there. So a block whose worker dies is judged again by another one, which writes the same files
-anew, and a process that dies is continued behind its journal as always.
+Photos go to the workers in blocks of consecutive ones (`dictas.images.block_size`), each with the names of its own
+photos only. A worker reads them, judges them and writes their files to storage that all machines share; rows alone come
+back, in order, and the process that holds the journal notes them there. So a block whose worker dies is judged again by
+another one, which writes the same files anew, and a process that dies is continued behind its journal as always. A
+block that no worker survives is given up after `ATTEMPTS`.
 
 Only `dictsplat anomaly predict --cluster` imports this, because Ray need not be installed.
 """
@@ -12,7 +13,8 @@ import contextlib
 import json
 import logging
 import os
-from collections import deque
+import textwrap
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +36,11 @@ from dictas.tiles import Tiling
 from encoders.base import Encoder
 from encoders.errors import InputError
 from encoders.progress import Report
+
+ATTEMPTS = 4
+"""How often a block of photos is begun; the worker died each time."""
+REASON = 200
+"""Most characters of what Ray says was wrong."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +67,20 @@ class Workers:
         def groups(empty: Sequence[Row], start: int) -> Generator[list[Row]]:
             size = block_size(judge.group_size())
             ends = [*range((start // size + 1) * size, len(photos), size), len(photos)]
-            spans = [{"start": first, "stop": last} for first, last in zip([start, *ends], ends, strict=False)]
-            return self._judged(_work(self, judge, photos, empty, writer, readers), spans)
+            blocks = [
+                _block(first, photos[first:last], empty[first:last])
+                for first, last in zip([start, *ends], ends, strict=False)
+                if first < last
+            ]
+            return self._judged(_work(self, judge, writer, readers), blocks)
 
         return journalled(photos, writer, journal, report, groups)
 
-    def _judged(self, work: "_Work", spans: list[dict[str, int]]) -> Generator[list[Row]]:
-        spans = [span for span in spans if span["start"] < span["stop"]]
+    def _judged(self, work: "_Work", blocks: list[dict[str, Any]]) -> Generator[list[Row]]:
         # In a list, so that the reference travels and not what it refers to.
         shared = [ray.put(work)]
-        most = max(1, min(self.most, len(spans)))
-        for text in _answers(shared, spans, most, self.threads, self.gpus):
+        most = max(1, min(self.most, len(blocks)))
+        for text in _answers(shared, blocks, most, self.threads, self.gpus):
             answer = json.loads(text)
             if "error" in answer:
                 raise _error(answer["error"])
@@ -78,15 +88,36 @@ class Workers:
                 yield [Row(**row) for row in group]
 
 
+def _block(start: int, photos: Sequence[Photo], empty: Sequence[Row]) -> dict[str, Any]:
+    """What a worker is told of consecutive photos, the first of which is the ``start``-th.
+
+    As JSON, because tables of Ray Data have no room for file names whose bytes are no text.
+    """
+    told = [(photo.name, str(photo.path), row.output) for photo, row in zip(photos, empty, strict=True)]
+    return {"start": start, "photos": json.dumps(told)}
+
+
 def _answers(*asked: Any) -> Iterator[str]:
-    if not ray.util.client.ray.is_connected():
-        yield from blocks_judged(*asked)
-        return
-    # Ray Data does not run at the far end of a ray:// address, so it runs in the cluster and is asked from here.
-    remote: Any = ray.remote(_Elsewhere).options(num_cpus=0)
-    elsewhere = remote.remote(*asked)
-    while (text := ray.get(elsewhere.next.remote())) is not None:
-        yield text
+    try:
+        if not ray.util.client.ray.is_connected():
+            yield from blocks_judged(*asked)
+            return
+        # Ray Data does not run at the far end of a ray:// address, so it runs in the cluster and is asked from here.
+        remote: Any = ray.remote(_Elsewhere).options(num_cpus=0)
+        elsewhere = remote.remote(*asked)
+        while (text := ray.get(elsewhere.next.remote())) is not None:
+            yield text
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise InputError(
+            f"The workers of the cluster cannot be used ({reason(error)}); see that they have the same dictsplat as "
+            "this machine, and give the same command again to continue."
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """What Ray says last of an error in a worker, which is what happened, below the traces of how it came to that."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return textwrap.shorten(lines[-1] if lines else type(error).__name__, REASON).rstrip(".")
 
 
 class _Elsewhere:
@@ -99,32 +130,46 @@ class _Elsewhere:
         return next(self._answers, None)
 
 
-def blocks_judged(shared: list[Any], spans: list[dict[str, int]], most: int, threads: int, gpus: int) -> Iterator[str]:
+def blocks_judged(shared: list[Any], blocks: list[dict[str, Any]], most: int, threads: int, gpus: int) -> Iterator[str]:
     """What workers answer for block after block of photos, in order.
 
     Args:
         shared: a reference to a `_Work`.
-        spans: where blocks start and stop.
+        blocks: of `_block`.
         most, threads, gpus: see `Workers`.
     """
-    if not spans:
+    if not blocks:
         return
     _quiet()
-    blocks = ray.data.from_items(spans, override_num_blocks=len(spans)).map_batches(
+    attempts: Any = ray.remote(_Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+    answers = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         _Worker,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-        fn_constructor_args=(shared,),
+        fn_constructor_args=(shared, attempts.remote(ATTEMPTS)),
         num_cpus=threads,
         num_gpus=gpus,
     )
-    for block in blocks.iter_rows():
-        yield block["answer"]
+    for answer in answers.iter_rows():
+        yield answer["answer"]
+
+
+class _Attempts:
+    """Counts how often each block was begun. Ray alone would give one that kills its workers to others without end."""
+
+    def __init__(self, most: int) -> None:
+        self._begun: Counter[int] = Counter()
+        self._most = most
+
+    def begin(self, start: int) -> int:
+        """Note that the block is begun; how many workers died of it if these are enough, else 0."""
+        self._begun[start] += 1
+        return self._most if self._begun[start] > self._most else 0
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What every worker gets, once: the dictionary and all else that is needed to judge any of the photos."""
+    """What every worker gets, once: the dictionary and all else that blocks have in common."""
 
     workers: Workers
     model: str
@@ -132,44 +177,56 @@ class _Work:
     tiling: Tiling | None
     size: int
     white: int | None
-    photos: Sequence[Photo]
-    empty: Sequence[Row]
     writer: Writer
     readers: int
     place: Path
     """Where relative paths begin."""
 
 
-def _work(
-    workers: Workers, judge: Judge, photos: Sequence[Photo], empty: Sequence[Row], writer: Writer, readers: int
-) -> _Work:
+def _work(workers: Workers, judge: Judge, writer: Writer, readers: int) -> _Work:
     detector = cast(Learned, judge.detector)
     dictionary = {name: value.detach().cpu() for name, value in detector.dictionary_state().items()}
     digest = model_digest(detector)
-    return _Work(
-        workers, digest, dictionary, judge.tiling, judge.size, judge.white, photos, empty, writer, readers, Path.cwd()
-    )
+    return _Work(workers, digest, dictionary, judge.tiling, judge.size, judge.white, writer, readers, Path.cwd())
 
 
 class _Worker:
     """Judges blocks of photos. What goes wrong comes back as an answer: raised here, Ray would tell it with traces."""
 
-    def __init__(self, shared: list[Any]) -> None:
-        self._shared, self._judge = shared[0], cast(Judge | None, None)
+    def __init__(self, shared: list[Any], attempts: Any) -> None:
+        self._shared, self._attempts = shared[0], attempts
+        self._ready: tuple[_Work, Judge] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        start, stop = int(batch["start"][0]), int(batch["stop"][0])
+        start, told = int(batch["start"][0]), json.loads(batch["photos"][0])
         try:
+            self._give_up_after_deaths(start, told)
             with torch.no_grad():
-                answer: dict[str, Any] = {"groups": self._groups(start, stop)}
+                answer: dict[str, Any] = {"groups": self._groups(start, told)}
         except Exception as error:
             answer = {"error": _told(error)}
         return {"answer": [json.dumps(answer)]}
 
-    def _groups(self, start: int, stop: int) -> list[list[dict[str, Any]]]:
-        work: _Work = ray.get(self._shared)
-        judge = self._judge = self._judge or _judge(work)
-        groups = judged(judge, _read(judge, work, start, stop), work.empty, work.writer)
+    def _give_up_after_deaths(self, start: int, told: Sequence[Sequence[str]]) -> None:
+        deaths = ray.get(self._attempts.begin.remote(start))
+        if deaths:
+            raise InputError(
+                f"Workers died {deaths} times at the photos {told[0][0]} to {told[-1][0]}; take out those that "
+                "cannot be judged, or use a smaller --batch or --size if memory did not suffice, and give the same "
+                "command again to continue."
+            )
+
+    def _groups(self, start: int, told: Sequence[Sequence[str]]) -> list[list[dict[str, Any]]]:
+        if self._ready is None:
+            # Once: every `ray.get` unpickles everything anew.
+            work: _Work = ray.get(self._shared)
+            self._ready = work, _judge(work)
+        work, judge = self._ready
+        # Groups end where they do in the whole list, because that has a border of blocks where this list begins.
+        first = start % block_size(judge.group_size())
+        photos = [Photo(name, Path(path)) for name, path, _ in told]
+        empty = [Row("")] * first + [Row(name, output=output) for name, _, output in told]
+        groups = judged(judge, _read(judge, work, photos, first), empty, work.writer)
         return [[asdict(row) for row in group] for group in groups]
 
 
@@ -187,16 +244,16 @@ def _judge(work: _Work) -> Judge:
     return Judge(backbone, detector, work.tiling, work.size, work.white)
 
 
-def _read(judge: Judge, work: _Work, start: int, stop: int) -> Generator[Loaded]:
+def _read(judge: Judge, work: _Work, photos: Sequence[Photo], first: int) -> Generator[Loaded]:
     """As `Judge.read`, of one block, by threads: processes of a worker would outlive it if it is killed."""
     prepare = None if judge.tiling else replace(judge.backbone, encoder=cast(Encoder, None)).prepare
     if not work.readers:
-        yield from (read(work.photos[index], index, prepare, judge.white) for index in range(start, stop))
+        yield from (read(photo, index, prepare, judge.white) for index, photo in enumerate(photos, first))
         return
     coming: deque[Future[Loaded]] = deque()
     with ThreadPoolExecutor(work.readers) as pool:
-        for index in range(start, stop):
-            coming.append(pool.submit(read, work.photos[index], index, prepare, judge.white))
+        for index, photo in enumerate(photos, first):
+            coming.append(pool.submit(read, photo, index, prepare, judge.white))
             if len(coming) > AHEAD * work.readers:
                 yield coming.popleft().result()
         while coming:
@@ -209,7 +266,7 @@ def _quiet() -> None:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def _told(error: Exception) -> dict[str, Any]:

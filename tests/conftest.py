@@ -9,7 +9,7 @@ import pytest
 import app  # noqa: F401 - before torch, because it sets up OpenMP
 from splat.scene.demo import write_demo_scene
 
-pytest_plugins = ["browser", "judging", "scene_visits", "tab_uploads"]
+pytest_plugins = ["browser", "clusters", "judging", "scene_visits", "tab_uploads"]
 
 
 @pytest.fixture(scope="session")
