@@ -22,7 +22,11 @@ from dictas.tiles import Tiling
 from dictas.trial import BACKBONE, LONGEST_SIDE, Trial, needs_backbone, run_trial
 from encoders.errors import InputError
 from encoders.files import short_stem, write_json
+from encoders.locks import locked_folder, sweep
 from encoders.progress import Report, silent
+
+LEFT_BEHIND = ("partial/.*.tmp.json", "examples/.*.tmp.png", ".metrics.*.tmp.*")
+"""Patterns of files that were being written when a process was killed."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,30 @@ def evaluate(
         numbers; ``backbone_images_per_second`` of the backbone alone.
 
     Raises:
-        InputError: a class has too few normal images, or a support image or a mask cannot be used.
+        InputError: a class has too few normal images, a support image or a mask cannot be used, or another process
+            writes to ``out``.
     """
     options = options or EvaluateOptions()
     judge = Judge(backbone, detector, options.tiling, options.batch)
     # All draws first: a class with too few images is found out before hours of work, not after.
     draws = {item.name: [draw_support(item, options.shots, seed) for seed in range(options.seeds)] for item in classes}
     identity = _identity(backbone, detector, options)
+    with locked_folder(out):
+        sweep(out, LEFT_BEHIND)
+        return _evaluate(classes, draws, judge, detector, out, options, identity, report)
+
+
+def _evaluate(
+    classes: Sequence[InspectionClass],
+    draws: Mapping[str, Sequence[Sequence[Path]]],
+    judge: Judge,
+    detector: Learned,
+    out: Path,
+    options: EvaluateOptions,
+    identity: Mapping[str, Any],
+    report: Report,
+) -> dict[str, Any]:
+    """`evaluate`, in a folder that is locked, with the support images of each class and draw."""
     total, done = options.seeds * sum(len(item.test) for item in classes), 0
     results: dict[str, list[dict[str, Any]]] = {item.name: [] for item in classes}
     for item in classes:
@@ -103,7 +124,7 @@ def evaluate(
             result = _known(kept, fingerprint)
             if result is None:
                 if not detectors:
-                    baselines, skipped = _baselines(item, backbone, options)
+                    baselines, skipped = _baselines(item, judge.backbone, options)
                     detectors = [detector, *baselines]
 
                 def progress(count: int, before: int = done, message: str = message) -> None:

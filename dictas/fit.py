@@ -20,7 +20,11 @@ from dictas.generators import Standardise
 from dictas.losses import COVERED, SegmentationLoss, TextAlignment, contrast_loss, query_loss
 from dictas.model import DictAS, ModelConfig
 from encoders.errors import InputError
+from encoders.locks import locked_folder, sweep
 from encoders.progress import Report, silent
+
+LEFT_BEHIND = (".training.*.tmp.safetensors", ".detector.*.tmp.safetensors")
+"""Patterns of files that were being written when a process was killed."""
 
 
 @dataclass(frozen=True)
@@ -171,50 +175,53 @@ def fit(
         what was validated when.
 
     Raises:
-        InputError: ``out`` holds a training with another configuration or on other photos.
+        InputError: ``out`` holds a training with another configuration or on other photos, or another process
+            trains there.
     """
     torch.manual_seed(config.seed)
     model = DictAS(model_config)
     trainer = Trainer(model, backbone, config, texts)
     trained = trainer.trained
     identity = {"model": dataclasses.asdict(model_config), "fit": dataclasses.asdict(config), **material.folders}
-    state = TrainingState(out, identity, trained, config.ema)
     data = Episodes(material, config.episode, config.seed)
     held_out = [data[HELD_OUT + number] for number in range(config.validation)]
-    if state.resume(device):
-        if state.note:
-            report(state.progress.step, config.steps, state.note)
-    else:
-        if config.standardise:
-            # Few photos are kept for validation; they do not tell how tokens vary.
-            apart = material.validation is not None
-            _fit_standardisation(trainer, [data[n] for n in range(config.validation)] if apart else held_out)
-        state.begin(device)
-    optimizer = state.optimizer(learning_rate=config.learning_rate, betas=config.betas, decay=config.weight_decay)
-    progress = state.progress
-    for episode_number, episode in enumerate(
-        stream(data, range(progress.step * config.batch, config.steps * config.batch), workers)
-    ):
-        loss = trainer.loss(episode) / config.batch
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"Training diverged at step {progress.step + 1}; start it anew with another --seed and --out."
-            )
-        loss.backward()
-        progress.add_loss(loss.item())
-        if (episode_number + 1) % config.batch:
-            continue
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress.step, config)
-        if config.clip:
-            nn.utils.clip_grad_norm_(trained.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        state.stepped()
-        if progress.step % config.validate_every == 0 or progress.step == config.steps:
-            _validate(state, lambda: trainer.score(held_out), model, config, out)
-        report(progress.step, config.steps, progress.line())
-    return progress
+    with locked_folder(out):
+        sweep(out, LEFT_BEHIND)
+        state = TrainingState(out, identity, trained, config.ema)
+        if state.resume(device):
+            if state.note:
+                report(state.progress.step, config.steps, state.note)
+        else:
+            if config.standardise:
+                # Few photos are kept for validation; they do not tell how tokens vary.
+                apart = material.validation is not None
+                _fit_standardisation(trainer, [data[n] for n in range(config.validation)] if apart else held_out)
+            state.begin(device)
+        optimizer = state.optimizer(learning_rate=config.learning_rate, betas=config.betas, decay=config.weight_decay)
+        progress = state.progress
+        for episode_number, episode in enumerate(
+            stream(data, range(progress.step * config.batch, config.steps * config.batch), workers)
+        ):
+            loss = trainer.loss(episode) / config.batch
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"Training diverged at step {progress.step + 1}; start it anew with another --seed and --out."
+                )
+            loss.backward()
+            progress.add_loss(loss.item())
+            if (episode_number + 1) % config.batch:
+                continue
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(progress.step, config)
+            if config.clip:
+                nn.utils.clip_grad_norm_(trained.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            state.stepped()
+            if progress.step % config.validate_every == 0 or progress.step == config.steps:
+                _validate(state, lambda: trainer.score(held_out), model, config, out)
+            report(progress.step, config.steps, progress.line())
+        return progress
 
 
 def _validate(state: TrainingState, score: Callable[[], float], model: DictAS, config: FitConfig, out: Path) -> None:

@@ -133,10 +133,10 @@ def predict(
     labels = match_masks(photos, options.masks) if options.masks else {}
     judge = Judge(backbone, detector, options.tiling, options.batch, known.white)
     asked = _asked(backbone, detector, known, query, labels_digest(photos, labels) if labels else None, options)
-    with open_journal(out) as journal, torch.no_grad():
+    with open_journal(out, options.overwrite) as journal, torch.no_grad():
         sweep(out)
-        _begin(journal, out, asked, options.overwrite)
-        recorded = _recorded(journal)
+        begin(journal, out, asked, options.overwrite)
+        recorded = recorded_threshold(journal)
         memory: Memory | None = None
         if recorded is None and options.threshold is None and not labels:
             memory = known.memory(detector, backbone, judge.tiling, judge.size)
@@ -188,7 +188,7 @@ def _asked(
     }
 
 
-def _begin(journal: Journal, out: Path, asked: dict[str, Any], overwrite: bool) -> None:
+def begin(journal: Journal, out: Path, asked: dict[str, Any], overwrite: bool) -> None:
     """Write the journal's first line, or see that it is the same."""
     before = journal.lines[0].get("asked", {}) if journal.lines else None
     if before == asked and not overwrite:
@@ -204,7 +204,8 @@ def _begin(journal: Journal, out: Path, asked: dict[str, Any], overwrite: bool) 
     journal.append({"asked": asked})
 
 
-def _recorded(journal: Journal) -> Threshold | None:
+def recorded_threshold(journal: Journal) -> Threshold | None:
+    """The threshold that the journal's second line holds; None if it has none yet."""
     if len(journal.lines) < SETUP_LINES:
         return None
     content = journal.lines[1]["threshold"]

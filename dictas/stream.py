@@ -97,7 +97,7 @@ def journalled(
     """
     names = output_names([photo.name for photo in photos])
     empty = [Row(photo.name, output=name) for photo, name in zip(photos, names, strict=True)]
-    rows = _finished(journal, photos, empty)
+    rows = finished(journal, photos, empty)
     clock = time.monotonic()
 
     def tell() -> None:
@@ -105,6 +105,8 @@ def journalled(
         message = f"photos, {sum(bool(row.anomalous) for row in rows)} anomalous, {unreadable} unreadable"
         report(len(rows), len(photos), message)
 
+    if journal.note:
+        report(len(rows), len(photos), journal.note)
     tell()
     with closing(groups(empty, len(rows))) as coming:
         for done in coming:
@@ -154,7 +156,7 @@ def _finish(writer: Writer, photo: Loaded, row: Row, judgement: Callable[[], Jud
     return writer.write(row, photo.image, judgement())
 
 
-def _finished(journal: Journal, photos: Sequence[Photo], empty: Sequence[Row]) -> list[Row]:
+def finished(journal: Journal, photos: Sequence[Photo], empty: Sequence[Row]) -> list[Row]:
     """Rows of the batches in the journal whose photos are still the same; later ones are struck out of it."""
     rows: list[Row] = []
     kept = SETUP_LINES

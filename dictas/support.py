@@ -15,15 +15,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from dictas.detector import Backbone, Detector
 from dictas.images import find_images
 from dictas.memory import Memory
 from dictas.tiles import Tiling, prepared_batches
+from encoders.checkpoints import DamagedCheckpoints, load_checkpoint, save_checkpoint
 from encoders.errors import InputError
-from encoders.files import atomic_path, read_image, white_level
+from encoders.files import read_image, white_level
 
 NAME = "dictionary.safetensors"
 MOST = 256
@@ -157,20 +156,22 @@ def model_digest(detector: Learned) -> str:
 
 
 def keep(detector: Learned, path: Path, fingerprint: Mapping[str, Any]) -> None:
-    """Keep what the detector remembers in ``path``."""
-    state = {name: value.detach().cpu().contiguous() for name, value in detector.dictionary_state().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, {"fingerprint": json.dumps(fingerprint, sort_keys=True)})
+    """Keep what the detector remembers in ``path``, with a checksum."""
+    kept = {"fingerprint": json.dumps(fingerprint, sort_keys=True)}
+    save_checkpoint(path, detector.dictionary_state(), kept, keep=False)
 
 
 def recall(detector: Learned, path: Path, fingerprint: Mapping[str, Any]) -> bool:
-    """Let the detector remember what ``path`` holds; False if that was not made with ``fingerprint``."""
+    """Let the detector remember what ``path`` holds; False if that is damaged or was not made with ``fingerprint``.
+
+    Raises:
+        InputError: the file is there and cannot be read, for now.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("fingerprint") != json.dumps(fingerprint, sort_keys=True):
-                return False
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (FileNotFoundError, SafetensorError):
+        found = load_checkpoint(path)
+    except DamagedCheckpoints:
         return False
-    detector.load_dictionary_state(state)
+    if found is None or found.metadata.get("fingerprint") != json.dumps(fingerprint, sort_keys=True):
+        return False
+    detector.load_dictionary_state(found.tensors)
     return True

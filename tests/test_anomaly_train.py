@@ -68,6 +68,7 @@ def test_a_detector_is_trained_and_can_be_used(train, photos, tmp_path, capsys):
     assert (code, err) == (0, "")
     assert f"--checkpoint {out / 'detector.safetensors'}" in printed
     assert {path.name for path in out.iterdir()} - {"training.previous.safetensors"} == {
+        ".lock",
         "detector.safetensors",
         "training.safetensors",
     }

@@ -1,6 +1,9 @@
 """Judging goes on after a kill or a change, and ends with what an unbroken run writes."""
 
+import errno
+import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +12,13 @@ from pathlib import Path
 
 import inspection
 import pytest
+import torch
 from inspection import ColourDistance, save, texture
 from judging import QUICK, Stop, content, run, table
+from safetensors.torch import load
 
 from dictas.journal import NAME as JOURNAL
+from dictas.stream import SETUP_LINES
 from dictas.support import NAME as DICTIONARY
 from encoders.errors import InputError
 
@@ -152,14 +158,125 @@ def test_options_may_change_before_there_are_results(support, query, tmp_path):
     assert json.loads((tmp_path / "out" / "results.json").read_text())["threshold"]["image"] == 0.2
 
 
+def flipped(content, place, bit=0x40):
+    return content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
+
+
 def test_the_dictionary_is_built_once_and_again_if_it_is_damaged(support, query, tmp_path):
     out = tmp_path / "out"
     run(support, query, out, replace(QUICK, threshold=0.2))
-    first = (out / DICTIONARY).read_bytes()
-    for damaged, built in ((None, 0), (first[:100], 1), (b"", 1)):
+    content = (out / DICTIONARY).read_bytes()
+    first = load(content)
+    # The last one is a number of the dictionary: only a checksum tells.
+    for damaged, built in ((None, 0), (content[:100], 1), (b"", 1), (flipped(content, len(content) - 2), 1)):
         if damaged is not None:
             (out / DICTIONARY).write_bytes(damaged)
         detector = ColourDistance()
         run(support, query, out, replace(QUICK, threshold=0.2), detector)
         assert detector.remembered == built
-        assert (out / DICTIONARY).read_bytes() == first
+        again = load((out / DICTIONARY).read_bytes())
+        assert again.keys() == first.keys() == {"known"}
+        assert torch.equal(again["known"], first["known"])
+    assert [path.name for path in out.glob("dictionary*")] == [DICTIONARY]
+
+
+def test_a_dictionary_that_cannot_be_read_for_now_is_left_alone(support, query, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(support, query, out)
+    before, real = (out / DICTIONARY).read_bytes(), Path.read_bytes
+
+    def read_bytes(self):
+        if self == out / DICTIONARY:
+            raise OSError(errno.EMFILE, "Too many open files", str(self))
+        return real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        with pytest.raises(InputError, match=r"dictionary\.safetensors cannot be read \(Too many open files\)"):
+            run(support, query, out)
+    assert (out / DICTIONARY).read_bytes() == before
+
+
+DAMAGES = {
+    "a key of a batch": lambda line: line.replace(b'"rows"', b'"sows"'),
+    "a key of the time": lambda line: line.replace(b'"seconds"', b'"ceconds"'),
+    "a key of a row": lambda line: line.replace(b'"score"', b'"rcore"', 1),
+    "a digit of a score": lambda line: re.sub(rb'("score": 0\.\d*)(\d)', _other_digit, line, count=1),
+    "a mark of a photo": lambda line: line.replace(b'"anomalous": false', b'"anomalous": true', 1),
+    "a digit of a checksum": lambda line: flipped(line, len(line) - 4, 1),
+    "lost": lambda _: b"",
+    "doubled": lambda line: line * 2,
+}
+"""What a disk may do to a line of the journal."""
+
+
+def _other_digit(found):
+    return found[1] + bytes([found[2][0] ^ 1])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("place", [3, 5])
+def test_a_damaged_line_of_the_journal_is_the_tear(support, query, tmp_path, damage, place):
+    run(support, query, tmp_path / "whole")
+    out = tmp_path / "out"
+    with pytest.raises(Stop):
+        run(support, query, out, report=stopped_after(5))
+    lines = (out / JOURNAL).read_bytes().splitlines(keepends=True)
+    assert len(lines) == 2 + 4
+    changed = DAMAGES[damage](lines[place])
+    assert changed != lines[place]
+    (out / JOURNAL).write_bytes(b"".join([*lines[:place], changed, *lines[place + 1 :]]))
+    told = []
+    run(support, query, out, report=lambda done, _total, message: told.append((done, message)))
+    assert content(out) == content(tmp_path / "whole")
+    assert _checked((out / JOURNAL).read_bytes()) == _checked((tmp_path / "whole" / JOURNAL).read_bytes())
+    if damage == "lost" and place == 5:
+        return  # without its last line a journal is whole
+    kept = 4 * (place - SETUP_LINES + (damage == "doubled"))
+    assert told[0] == (kept, "the journal is damaged, going on before the damage")
+
+
+def _checked(journal):
+    """Lines of a journal without times, each with its checksum tried."""
+    before, lines = "", []
+    for line in journal.splitlines():
+        body, checksum = re.fullmatch(rb'(.*), "checksum": "([0-9a-f]{32})"\}', line).groups()
+        chained = b"dictsplat journal 2\n" + before.encode() + b"\n" + body
+        assert hashlib.blake2b(chained, digest_size=16).hexdigest() == checksum.decode()
+        before = checksum.decode()
+        lines.append(re.sub(rb'"seconds": [\d.e-]+', b"", body))
+    return lines
+
+
+def test_a_damaged_threshold_is_found_again(support, query, tmp_path):
+    run(support, query, tmp_path / "whole")
+    out = tmp_path / "out"
+    with pytest.raises(Stop):
+        run(support, query, out, report=stopped_after(4))
+    journal = (out / JOURNAL).read_bytes()
+    (out / JOURNAL).write_bytes(journal.replace(b'{"threshold"', b'{"dhreshold"'))
+    run(support, query, out)
+    assert content(out) == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_journal_without_a_first_line_is_refused_and_kept(support, query, tmp_path, earlier):
+    """Of an earlier version, whose lines had no checksums, or damaged."""
+    out = tmp_path / "out"
+    run(support, query, out)
+    journal = (out / JOURNAL).read_bytes()
+    if earlier:
+        journal = re.sub(rb', "checksum": "[0-9a-f]{32}"', b"", journal)
+        assert all("checksum" not in json.loads(line) for line in journal.splitlines())
+    else:
+        journal = flipped(journal, 30)
+    (out / JOURNAL).write_bytes(journal)
+    before = content(out, ".")
+    with pytest.raises(
+        InputError, match=r"journal\.jsonl was written by another version of dictsplat, or is damaged in"
+    ):
+        run(support, query, out)
+    assert content(out, ".") == before
+    run(support, query, out, replace(QUICK, overwrite=True))
+    assert content(out) == {name: before[name] for name in content(out)}
+    assert len(_checked((out / JOURNAL).read_bytes())) == len(journal.splitlines())
