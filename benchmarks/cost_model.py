@@ -1,97 +1,92 @@
 """What 10,000 scenes or 100 million photos take: measured here item by item, multiplied, and written as tables.
 
-    OMP_NUM_THREADS=1 python benchmarks/cost_model.py [--run out/demo] [--photos 128] [--json out/cost_model.json]
+    OMP_NUM_THREADS=1 python benchmarks/cost_model.py --threads 2 [--run out/demo] [--out FOLDER] [--json FILE]
 
 Measures a photo's processor time (reading, judging, writing), what stays with the one process that holds the
-journal, and a Ray task with nothing in it; a scene's stages are those that the run folder RUN recorded. Times on other
-numbers of cores are computed from these, with the assumptions that docs/scaling.md lists; none is a measurement.
+journal, a block of photos on its way to a worker and back, and a Ray task with nothing in it; a scene's stages are
+those that the run folder RUN recorded, with --threads. Files go to FOLDER, which should be where results will. Times
+on other numbers of cores are computed from these, with the assumptions that docs/scaling.md lists; none is a
+measurement.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from cost_tables import PhotoCost, photo_lines, scene_lines
 from PIL import Image
 
 from app.bench import machine
+from app.exits import guarded
 from dictas.checkpoint import load_detector
-from dictas.images import batches, find_images
+from dictas.images import BLOCK, Photo, batches, find_images
 from dictas.journal import open_journal
 from dictas.outputs import FOLDERS, Row, Writer
 from dictas.procedural import draw_class
 from dictas.stream import Judge, journalled, judged
 from dictas.support import read_support
 from dictas.thresholds import fixed
+from encoders.errors import InputError
 from encoders.files import write_json
 from encoders.progress import silent
+from splat.interchange.langsplat_features import REGIONS
+from splat.run import STAGES, Run
 
 SIZE = (960, 1280)
 SUPPORT = 4
 BATCH = 8
 TASKS = 200
-ROWS = 20_000
+ROWS = 5_000
 """Made up, to measure what each costs the process with the journal."""
 
-CORES = (2, 64, 1024, 4096)
-SCENES = (100, 1000, 10_000)
-PHOTOS = (100_000, 10_000_000, 100_000_000)
-PHOTOS_PER_COMMAND = 1_000_000
-"""Larger sets are split into folders of so many, because a command keeps a row of each photo in memory."""
-GPU_PHOTO = 20.0
-"""Assumed, not measured: how much quicker a data-centre GPU judges photos than one core; reading and writing stay."""
-GPU_STAGES = {"rgb": 10.0, "features": 10.0, "language": 3.0}
-"""Assumed, not measured: how much quicker the stages are on such a GPU than on the cores that RUN had."""
-
-
-@dataclass(frozen=True)
-class PhotoCost:
-    """Seconds and bytes of one photo.
-
-    Attributes:
-        read, judge, write: of the processor, each alone.
-        whole: of the processor, in a process that does all three at once, as `anomaly predict --workers 0` and workers.
-        journal: by the clock, in the process that notes it, which no worker takes over.
-        memory: bytes that that process keeps.
-        photo, files: bytes read and written.
-    """
-
-    read: float
-    judge: float
-    write: float
-    whole: float
-    journal: float
-    memory: int
-    photo: int
-    files: int
+LISTS = (32, 512)
+"""Blocks of photos in lists of two lengths: a block should take as long in both."""
 
 
 def main() -> None:
     """Measure, compute and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, default=Path("out/demo"))
+    parser.add_argument("--run", type=Path, default=Path("out/demo"), help="a run folder, for the stages of a scene")
+    parser.add_argument("--threads", type=int, required=True, help="of the processor, that RUN was trained with")
     parser.add_argument("--photos", type=int, default=128)
+    parser.add_argument("--out", type=Path, help="folder on the storage to measure; default: where temporary files go")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        cost = measure_photos(Path(folder), given.photos)
     stages = recorded_stages(given.run)
+    with tempfile.TemporaryDirectory(dir=given.out) as folder:
+        blocks = measure_blocks(Path(folder))
+        cost = measure_photos(Path(folder), given.photos, blocks[-1])
     task = measure_task()
-    print(photo_lines(cost), scene_lines(stages), f"A Ray task with nothing in it: {1e3 * task:.1f} ms", sep="\n\n")
+    told = " and ".join(f"{1e3 * each:.1f} ms in a list of {count}" for each, count in zip(blocks, LISTS, strict=True))
+    print(
+        f"Photos of {SIZE[1]}×{SIZE[0]}.",
+        photo_lines(cost),
+        scene_lines(stages, given.threads),
+        f"A block of {BLOCK} photos with nothing to judge: {told}. A Ray task with nothing in it: {1e3 * task:.1f} ms.",
+        sep="\n\n",
+    )
     if given.json is not None:
-        result = {"photo": vars(cost), "stages": stages, "task_seconds": task, "machine": machine("cpu")}
-        write_json(given.json, result)
+        result = {"photo": vars(cost), "stages": stages, "threads": given.threads, "task_seconds": task}
+        write_json(
+            given.json, result | {"block_seconds": dict(zip(LISTS, blocks, strict=True)), "machine": machine("cpu")}
+        )
 
 
-def measure_photos(folder: Path, count: int) -> PhotoCost:
-    """Judge drawn photos with the shipped detector, first step by step, then as the program does."""
+def measure_photos(folder: Path, count: int, block: float) -> PhotoCost:
+    """Judge drawn photos with the shipped detector, first step by step, then as the program does.
+
+    Args:
+        block: seconds of `measure_blocks`.
+    """
     rng = np.random.default_rng(0)
     part = draw_class(rng)
     for name, number in (("support", SUPPORT), ("query", count)):
@@ -127,6 +122,7 @@ def measure_photos(folder: Path, count: int) -> PhotoCost:
         judging / count,
         writing / count,
         together / count,
+        block / BLOCK,
         journal,
         memory,
         sum(photo.path.stat().st_size for photo in photos) // count,
@@ -149,9 +145,14 @@ def timed(work: Callable[[], Any], clock: Callable[[], float] = time.process_tim
 
 
 def measure_journal(folder: Path) -> tuple[float, int]:
-    """Seconds and bytes that a photo costs the process with the journal, when workers do all else."""
-    photo = find_images(folder / "query")[0]
-    photos = [replace(photo, name=f"line/{index:07}.jpg") for index in range(ROWS)]
+    """Seconds and bytes that a photo costs the process with the journal, when workers do all else.
+
+    Photos and result files are there, though empty, since the process looks at each of them.
+    """
+    photos = [Photo(f"line/{index:07}.jpg", folder / "journal" / f"{index:07}.jpg") for index in range(ROWS)]
+    for photo in photos:
+        photo.path.parent.mkdir(exist_ok=True)
+        photo.path.touch()
     writer = Writer(folder / "noted", fixed(0.3))
 
     def groups(empty: Sequence[Row], _start: int) -> Generator[list[Row]]:
@@ -162,16 +163,51 @@ def measure_journal(folder: Path) -> tuple[float, int]:
 
     def note(name: str) -> list[Row]:
         with open_journal(folder / name) as journal:
-            rows = journalled(photos, replace(writer, folder=folder / name), journal, silent, groups)
-            sizes.append(tracemalloc.get_traced_memory()[0])
+            for kind, suffix in zip(FOLDERS, (".png", ".jpg", ".png", ".jpg"), strict=True):
+                (folder / name / kind / "line").mkdir(parents=True)
+                for photo in photos:
+                    (folder / name / kind / "line" / f"{photo.path.stem}{suffix}").touch()
+            own = replace(writer, folder=folder / name)
+            rows, seconds = timed(lambda: journalled(photos, own, journal, silent, groups), time.perf_counter)
+            found.append((seconds, tracemalloc.get_traced_memory()[0]))
             return rows
 
-    sizes: list[int] = []
-    _, seconds = timed(lambda: note("noted"), time.perf_counter)
+    found: list[tuple[float, int]] = []
+    note("noted")
     tracemalloc.start()
     note("watched")
     tracemalloc.stop()
-    return seconds / ROWS, sizes[-1] // ROWS
+    return found[0][0] / ROWS, found[1][1] // ROWS
+
+
+def measure_blocks(folder: Path) -> list[float]:
+    """Seconds of a block with nothing to judge, by the clock, from Ray to the journal and one worker after the other.
+
+    Returns:
+        one for each of `LISTS`. Starting the worker does not count: the first block is left out.
+    """
+    from app.cluster import connected
+
+    with connected("local"):
+        return [_block_seconds(folder, count) for count in LISTS]
+
+
+def _block_seconds(folder: Path, count: int) -> float:
+    from dictas.cluster import Workers
+
+    photos = [Photo(f"line/{index:07}.jpg", folder / "absent" / f"{index:07}.jpg") for index in range(BLOCK * count)]
+    backbone, detector = load_detector()
+    detector.remember([backbone.batch([backbone.prepare(np.zeros((*SIZE, 3), np.uint8))])])
+    times: dict[int, float] = {}
+
+    def report(done: int, _total: int, _message: str) -> None:
+        times[done] = time.perf_counter()
+
+    own = folder / f"blocks{count}"
+    with open_journal(own) as journal:
+        judge, workers = Judge(backbone, detector, None, BATCH), Workers(load_detector, most=1, threads=1)
+        workers.judge_all(judge, photos, Writer(own, fixed(0.3)), 0, journal, report)
+    return (times[len(photos)] - times[BLOCK]) / (count - 1)
 
 
 def measure_task() -> float:
@@ -192,79 +228,23 @@ def _nothing() -> None:
 
 
 def recorded_stages(run: Path) -> dict[str, float]:
-    """Seconds of each stage of a run."""
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    return {name: float(stage["seconds"]) for name, stage in record["stages"].items()}
+    """Seconds of each stage of a run.
 
-
-def photo_lines(cost: PhotoCost) -> str:
-    """Tables of photos, as Markdown."""
-    lines = [
-        f"A photo of {SIZE[1]}×{SIZE[0]}, processor time: read {1e3 * cost.read:.1f} ms, judge {1e3 * cost.judge:.1f} "
-        f"ms, write {1e3 * cost.write:.1f} ms, all {1e3 * cost.whole:.1f} ms; journal {1e3 * cost.journal:.2f} ms and "
-        f"{cost.memory:,} bytes of memory; {cost.photo / 1e3:.0f} kB in, {cost.files / 1e3:.0f} kB out.",
-        "",
-        "| cores | photos/s | MB/s in | MB/s out | " + " | ".join(f"{count:,} photos" for count in PHOTOS) + " |",
-        "|--:|" + "--:|" * (3 + len(PHOTOS)),
-    ]
-    for cores in CORES:
-        # Each command has a journal of its own; on many cores several run at a time.
-        rate = cores / cost.whole
-        times = (_time(count / min(rate, _commands(count) / cost.journal)) for count in PHOTOS)
-        data = f"{rate:,.0f} | {rate * cost.photo / 1e6:,.0f} | {rate * cost.files / 1e6:,.0f}"
-        lines.append(f"| {cores:,} | {data} | " + " | ".join(times) + " |")
-    gpu = cost.judge / GPU_PHOTO
-    lines += [
-        "",
-        f"Core-hours for {PHOTOS[-1]:,}: {PHOTOS[-1] * cost.whole / 3600:,.0f}. One command's journal notes at most "
-        f"{1 / cost.journal:,.0f} photos/s. Estimate for a GPU: {1 / gpu:,.0f} photos/s, if {_feeders(cost, gpu):.0f} "
-        f"cores read and write for it; {PHOTOS[-1] * gpu / 3600:,.0f} GPU-hours for {PHOTOS[-1]:,}.",
-    ]
-    return "\n".join(lines)
-
-
-def _feeders(cost: PhotoCost, gpu: float) -> float:
-    return max(1.0, np.ceil((cost.read + cost.write) / gpu))
-
-
-def _commands(count: int) -> int:
-    return max(1, count // PHOTOS_PER_COMMAND)
-
-
-def scene_lines(stages: dict[str, float], threads: int = 2) -> str:
-    """Tables of scenes, as Markdown.
-
-    Args:
-        threads: with which the stages were measured.
+    Raises:
+        InputError: there is no such run, or not all stages were finished in it and by it.
     """
-    whole = sum(stages.values())
-    gpu = sum(seconds / GPU_STAGES.get(name, 1.0) for name, seconds in stages.items())
-    told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in stages.items())
-    lines = [
-        f"A scene, {threads} threads: {told}; {whole:.0f} s.",
-        "",
-        "| cores | scenes/h | " + " | ".join(f"{count:,} scenes" for count in SCENES) + " |",
-        "|--:|--:|" + "--:|" * len(SCENES),
-    ]
-    for cores in CORES:
-        workers = cores // threads
-        # The last scenes leave workers idle: there are whole rounds.
-        times = (_time(-(-count // workers) * whole) for count in SCENES)
-        lines.append(f"| {cores:,} | {3600 * workers / whole:,.0f} | " + " | ".join(times) + " |")
-    lines += [
-        "",
-        f"Core-hours for {SCENES[-1]:,}: {SCENES[-1] * whole * threads / 3600:,.0f}. Estimate for a GPU: {gpu:.0f} s a "
-        f"scene, {SCENES[-1] * gpu / 3600:,.0f} GPU-hours for {SCENES[-1]:,}.",
-    ]
-    return "\n".join(lines)
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.0f} s"
+    opened = Run.open(run)
+    opened.require(*STAGES)
+    stages = {name: opened.finished(name) for name in STAGES}
+    for name, stage in stages.items():
+        given = name == "features" and stage.inputs.get("regions") == REGIONS
+        if given or {"digest", "imported"} & stage.inputs.keys():
+            raise InputError(
+                f"The {name} stage of {run} was brought from elsewhere, so its seconds are not what it takes; give "
+                "--run a run that trained all stages itself."
+            )
+    return {name: stage.seconds for name, stage in stages.items()}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))
