@@ -126,7 +126,7 @@ def _connect(address: str) -> None:
             f"--cluster {address} takes the client of Ray, which is not installed; install it: "
             'pip install "ray[client]"'
         ) from error
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # of any class: a machine that is too busy to start one in time raises a bare one
         # Lines of a version mismatch belong together, and pages of advice are left out.
         said = textwrap.shorten(str(error) or type(error).__name__, REASON).rstrip(".")
         if address == "local":

@@ -49,6 +49,7 @@ def test_ray_may_be_absent(monkeypatch):
             "for --cluster local: The store",
         ),
         ("auto", TimeoutError(), "(TimeoutError)"),
+        ("local", Exception("The node timed out during startup."), "local: The node timed out during startup."),
     ],
 )
 def test_why_there_is_no_cluster_is_told(ray, monkeypatch, address, error, says):
