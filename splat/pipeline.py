@@ -23,6 +23,7 @@ from splat.fit_rgb import RgbConfig, fit_rgb
 from splat.gaussians import load_ply, save_ply
 from splat.image_metrics import WINDOW
 from splat.interchange.gaussian_files import is_plain_ply, read_gaussians
+from splat.interchange.given_gaussians import complaint, in_frame_of, is_moved
 from splat.interchange.langsplat_features import REGIONS, check_encoder, features_digest, import_features
 from splat.run import STAGES, Run, file_digest
 from splat.same_training import had, refuse_other, refuse_without_photos
@@ -156,9 +157,11 @@ class _Training:
             return
         if digest is not None and (stage is None or stage.status == "done"):
             # Not ours, or not any more: Gaussians trained elsewhere, which replace this stage.
-            count = len(load_ply(path))
-            run.mark("rgb", "done", {"digest": digest}, 0.0, {"digest": digest, "gaussians": count})
-            self.reports("rgb")(1, 1, f"took the {count} Gaussians of {self.config.gaussians or path}")
+            given = load_ply(path)
+            run.mark("rgb", "done", {"digest": digest}, 0.0, {"digest": digest, "gaussians": len(given)})
+            told = [f"took the {len(given)} Gaussians of {self.config.gaussians or path}"]
+            told.append(complaint(given.to(self.device), self.scene))
+            self.reports("rgb")(1, 1, "; ".join(filter(None, told)))
             return
         with RunningStage(self.run, "rgb", self.inputs["rgb"], self.reports("rgb")) as step:
             gaussians, stats = fit_rgb(
@@ -178,10 +181,11 @@ class _Training:
         stage, path = self.run.stage("rgb"), self.run.gaussians_path
         if stage is not None and "digest" not in stage.inputs:
             raise InputError(f"{self.run.folder} trains its own Gaussians; choose another --out for {source}.")
-        if path.is_file() and file_digest(path) == file_digest(source):
+        moved = is_moved(source)
+        if not moved and path.is_file() and file_digest(path) == file_digest(source):
             return
-        gaussians = read_gaussians(source)
-        if is_plain_ply(source):
+        gaussians = in_frame_of(read_gaussians(source), source, self.config.scene)
+        if is_plain_ply(source) and not moved:
             with atomic_path(path) as temporary:
                 shutil.copyfile(source, temporary)
         else:
