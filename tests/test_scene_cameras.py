@@ -61,6 +61,9 @@ def test_saved_cameras_come_back_exactly(tmp_path):
     [
         (lambda d: d["cameras"][0].pop("K"), "K"),
         (lambda d: d["cameras"][0].update(width=0), "width"),
+        (lambda d: d["cameras"][0].update(width=2**19, height=1), "width: .* less than or equal to 524287"),
+        (lambda d: d["cameras"][0].update(height=2**32), "height: "),
+        (lambda d: d["cameras"][0].update(width=20_000, height=10_001), "20000x10001 pixels are more than"),
         (lambda d: d["cameras"][0]["viewmat"].pop(), "viewmat"),
         (lambda d: d["cameras"][0]["viewmat"][0].__setitem__(0, float("nan")), "viewmat"),
         (lambda d: d.update(cameras=[]), "cameras"),
@@ -77,6 +80,13 @@ def test_a_damaged_camera_file_is_named_with_the_key(tmp_path, change, said):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=rf"cameras\.json.*{said}"):
         load_cameras(path)
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**19 - 1, 381), (20_000, 10_000), (1, 1)])
+def test_the_largest_pictures_are_taken(tmp_path, width, height):
+    save_cameras(tmp_path / "cameras.json", [camera().resized(width, height)], [])
+    (loaded,), _ = load_cameras(tmp_path / "cameras.json")
+    assert (loaded.width, loaded.height) == (width, height)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe"])

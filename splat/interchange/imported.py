@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from encoders.base import Encoder
 from encoders.errors import InputError
@@ -20,14 +20,14 @@ from splat.interchange.langsplat_v2 import find_checkpoint, read_levels
 from splat.run import Run, file_digest
 from splat.same_training import WITHOUT_PHOTOS
 from splat.scene import Camera, load_scene, save_cameras
-from splat.scene.cameras import Row3
+from splat.scene.cameras import PictureSize, Row3
 from splat.scene.capture import view_names
 from splat.scene.images import IMAGE_SUFFIXES
 from splat.scene.scale import automatic_scale
 from splat.train_config import TrainConfig
 
 
-class _CameraOf3dgs(BaseModel):
+class _CameraOf3dgs(PictureSize):
     """A camera in the ``cameras.json`` that 3DGS writes beside its results.
 
     Attributes:
@@ -35,8 +35,6 @@ class _CameraOf3dgs(BaseModel):
     """
 
     img_name: str = Field(min_length=1)
-    width: int = Field(gt=0, le=100_000)
-    height: int = Field(gt=0, le=100_000)
     position: Row3
     rotation: Annotated[list[Row3], Field(min_length=3, max_length=3)]
     fx: FiniteFloat = Field(gt=0)

@@ -4,18 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from encoders.errors import InputError
-from encoders.files import write_json
+from encoders.files import MAX_PIXELS, write_json
 
 Row3 = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 Row4 = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
+
+MAX_SIDE = 2**19 - 1
+"""Pixels along a side; the rasteriser takes no more."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,21 @@ def stack(cameras: Sequence[Camera]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(viewmats), torch.from_numpy(Ks)
 
 
-class _CameraRecord(BaseModel):
+class PictureSize(BaseModel):
+    """A size in pixels that a file asks for: sides up to `MAX_SIDE`, no more pixels than photos may have."""
+
+    width: int = Field(gt=0, le=MAX_SIDE)
+    height: int = Field(gt=0, le=MAX_SIDE)
+
+    @model_validator(mode="after")
+    def _is_a_picture(self) -> Self:
+        if self.width * self.height > MAX_PIXELS:
+            raise ValueError(f"{self.width}x{self.height} pixels are more than the {MAX_PIXELS:,} that are drawn")
+        return self
+
+
+class _CameraRecord(PictureSize):
     name: str = Field(min_length=1)
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
     K: Annotated[list[Row3], Field(min_length=3, max_length=3)]
     viewmat: Annotated[list[Row4], Field(min_length=4, max_length=4)]
 
@@ -99,7 +113,7 @@ def load_cameras(path: Path) -> tuple[list[Camera], list[str]]:
 
     Raises:
         InputError: the file is missing, is not such a file, names a camera twice, or holds a matrix
-            that is not finite.
+            that is not finite or a size that is no `PictureSize`.
     """
     try:
         content = _CamerasFile.model_validate_json(Path(path).read_text(encoding="utf-8"))
