@@ -1,4 +1,4 @@
-"""Signed codes, AbsTopK and dictionaries that learn as they go, against numpy and scikit-learn."""
+"""Signed codes, AbsTopK and the ways to fit a scene, against numpy and features written out."""
 
 import json
 import shutil
@@ -9,8 +9,6 @@ import driver
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import MiniBatchDictionaryLearning
-from sklearn.decomposition._dict_learning import _update_dict
 
 from benchmarks import coding_ablation as ablation
 from encoders.errors import InputError
@@ -18,7 +16,6 @@ from splat.codes import LanguageField, densify
 from splat.coding import CODINGS, abs_topk, code
 from splat.fit_language import LanguageConfig
 from splat.gaussians import load_ply
-from splat.online_dictionary import OnlineDictionary, improved
 from splat.rasterize import rasterize_features, rasterize_relevancy
 from splat.scene import load_cameras, stack
 
@@ -63,98 +60,6 @@ def test_a_second_sign_is_worth_atoms() -> None:
     assert errors["signed"] < 1e-4
     assert errors["abs-topk"] < 1e-4
     assert errors["nonnegative"] > 0.3
-
-
-def test_an_improvement_is_that_of_scikit_learn() -> None:
-    codes = unit(ROWS, ATOMS, seed=2).numpy()
-    # So small that every improved atom is longer than one and cut to that, which is when both do the same.
-    codes = 0.1 * np.where(np.abs(codes) < 0.3, 0, codes)
-    vectors, atoms = unit(ROWS, DIM, seed=3).numpy(), unit(ATOMS, DIM, seed=4)
-    products, targets = codes.T @ codes, codes.T @ vectors
-    wanted = atoms.numpy().copy()
-    _update_dict(wanted, vectors, codes, products, targets.T, random_state=0)
-    found = improved(atoms.float(), torch.from_numpy(products), torch.from_numpy(targets))
-    before = np.square(vectors - codes @ atoms.numpy()).sum()
-    assert np.square(vectors - codes @ found.numpy()).sum() < before
-    np.testing.assert_allclose(np.linalg.norm(wanted, axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
-
-
-def planted(seed: int, batches: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """A dictionary, and batches of vectors made of two of its atoms each."""
-    atoms, random = unit(ATOMS, DIM, seed=seed, dtype=torch.float32), np.random.default_rng(seed)
-    found = []
-    for _ in range(batches):
-        weights = np.zeros((256, ATOMS), np.float32)
-        for row in weights:
-            row[random.choice(ATOMS, 2, replace=False)] = random.uniform(0.5, 1.0, 2)
-        found.append(torch.from_numpy(weights) @ atoms)
-    return atoms, found
-
-
-def recovered(found: np.ndarray, true: np.ndarray) -> float:
-    return float((np.abs(true @ found.T).max(1) > 0.97).mean())
-
-
-def error(atoms: np.ndarray, vectors: torch.Tensor) -> float:
-    dictionary = torch.from_numpy(np.asarray(atoms, np.float32))
-    indices, weights = code(vectors @ dictionary.T, dictionary @ dictionary.T, 2)
-    missed = vectors - densify(indices, weights, len(dictionary)) @ dictionary
-    return float(missed.square().sum() / vectors.square().sum())
-
-
-def test_a_planted_dictionary_is_learnt_batch_by_batch() -> None:
-    true, batches = planted(5, 60)
-    start = unit(ATOMS, DIM, seed=77, dtype=torch.float32)
-    online = OnlineDictionary.start(start, nonzeros=2)
-    for batch in batches:
-        online.learn(batch)
-    theirs = MiniBatchDictionaryLearning(
-        ATOMS, batch_size=256, max_iter=1, dict_init=start.double().numpy(), fit_algorithm="cd", alpha=0.1,
-        transform_algorithm="omp", positive_code=True, random_state=0,
-    )  # fmt: skip
-    for batch in batches:
-        theirs.partial_fit(batch.double().numpy())
-    unseen = planted(5, 61)[1][-1]
-    lengths = np.linalg.norm(theirs.components_, axis=1, keepdims=True)
-    assert torch.allclose(online.atoms.norm(dim=1), torch.ones(ATOMS), atol=1e-5)
-    assert recovered(online.atoms.numpy(), true.numpy()) > 0.8
-    assert error(online.atoms.numpy(), unseen) < 0.25 * error(start.numpy(), unseen)
-    assert error(online.atoms.numpy(), unseen) < 1.1 * error(theirs.components_ / lengths, unseen) + 0.01
-
-
-def test_a_dictionary_follows_what_it_sees() -> None:
-    """New views of other things: a dictionary that forgets fits them, one that does not lags behind."""
-    (_, first), (_, second) = planted(5, 30), planted(6, 31)
-    errors = []
-    for memory in (0.8, 1.0):
-        online = OnlineDictionary.start(unit(ATOMS, DIM, seed=7, dtype=torch.float32), 2, memory=memory)
-        for batch in [*first, *second[:-1]]:
-            online.learn(batch)
-        errors.append(error(online.atoms.numpy(), second[-1]))
-    assert errors[0] < 0.8 * errors[1]
-
-
-def test_weights_are_repetitions() -> None:
-    true, (batch,) = planted(5, 1)
-    counts = torch.arange(len(batch)) % 3 + 1
-    near = torch.nn.functional.normalize(true + 0.2 * unit(ATOMS, DIM, seed=7, dtype=torch.float32), dim=1)
-    one, other = (OnlineDictionary.start(near, 2) for _ in range(2))
-    one.learn(batch, counts)
-    other.learn(batch.repeat_interleave(counts, dim=0))
-    torch.testing.assert_close(one.atoms, other.atoms, atol=1e-5, rtol=0)
-    assert (one.atoms - near).abs().max() > 0.01
-    empty = one.atoms.clone()
-    one.learn(batch[:0])
-    assert torch.equal(one.atoms, empty)
-
-
-def test_unused_atoms_become_what_is_missed() -> None:
-    start = torch.eye(8)[:3]
-    online = OnlineDictionary.start(start, nonzeros=1)
-    online.learn(torch.eye(8)[[0, 0, 6, 7]])
-    online.learn(torch.eye(8)[[0, 0, 6, 7]])
-    assert online.atoms.abs().max(0).values[[0, 6, 7]].tolist() == pytest.approx([1, 1, 1], abs=1e-4)
 
 
 def test_signed_codes_are_asked_exactly(tiny_run: Path) -> None:
