@@ -1,6 +1,6 @@
 """BraTS 2021: slices of brain MRI with tumours.
 
-    python data_scripts/brats.py --archive Brain.zip --out data/brats
+    python data_scripts/brats.py --from-archive Brain.zip --out data/brats
 
 Shared through Google Drive, where a person has to press "Download". Takes the copies of BMAD (train, valid, test),
 of MVFA (no train: its valid/good is used) and of DictAS (DATA_Google.zip).

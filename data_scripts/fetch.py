@@ -1,21 +1,19 @@
-"""Getting archives from the web and out of their wrapping: resumed, verified, and never outside their folder."""
+"""Getting archives from the web: resumed, never mixed of two files, and compared with their checksum."""
 
-import gzip
 import hashlib
 import http.client
-import lzma
-import os
-import stat
-import tarfile
+import re
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from email.message import Message
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
+
+from part import Part, Source
 
 from encoders.errors import InputError
 from encoders.progress import Report, silent
@@ -25,66 +23,122 @@ PAUSE = 2.0
 """Seconds before the second attempt; each further one waits twice as long."""
 CHUNK = 1 << 20
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
-
 
 def download(url: str, path: Path, report: Report = silent, pause: float = PAUSE) -> None:
     """Fetch ``url`` into ``path``. What came before an interruption is kept in "PATH.part" and not fetched again.
 
+    It is only added to if the server still has the same file there: of the same address, and with the same ETag, or
+    date and length, as noted in "PATH.part.json".
+
     Raises:
-        InputError: the server refuses, or the connection broke `ATTEMPTS` times; says what to do.
+        InputError: the server refuses, the connection broke `ATTEMPTS` times, or another process fetches into the
+            same place; says what to do.
     """
     if urlsplit(url).scheme not in ("https", "http", "ftp", "file"):
         raise InputError(f"{url} is no address; give one that begins with https://.")
-    part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
     problem = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(pause * 2 ** (attempt - 1))
-        try:
-            have, total = _fetch(url, part, report)
-        except urllib.error.HTTPError as error:
-            if error.code < 500:
-                raise InputError(f"{url} cannot be fetched ({error.code} {error.reason}).") from error
-            problem = f"{error.code} {error.reason}"
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            problem = str(getattr(error, "reason", error))
-        else:
-            if total is None or have == total:
-                part.replace(path)
-                return
-            problem = f"it stopped at {have >> 20} of {total >> 20} MB"
+    with Part.locked(path) as part:
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(pause * 2 ** (attempt - 1))
+            try:
+                total = _fetch(url, part, report)
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise InputError(f"{url} cannot be fetched ({error.code} {error.reason}).") from error
+                problem = f"{error.code} {error.reason}"
+            except (ConnectionError, http.client.HTTPException) as error:
+                problem = str(error) or type(error).__name__
+            else:
+                if total is None or part.size == total:
+                    part.finish(path)
+                    return
+                problem = f"it stopped at {part.size >> 20} of {total >> 20} MB"
     raise InputError(f"{url} cannot be fetched ({problem}); run the same command again to go on from there.")
 
 
-def _fetch(url: str, part: Path, report: Report) -> tuple[int, int | None]:
-    """One attempt. Returns how many bytes there are now, and how many there should be if the server tells."""
-    have = part.stat().st_size if part.exists() else 0
+def _fetch(url: str, part: Part, report: Report) -> int | None:
+    """One attempt. Returns how many bytes there should be now, if the server tells."""
+    source = part.source() or Source("")
+    have = part.size if source.url == url else 0
     request = urllib.request.Request(url, headers={"User-Agent": "dictsplat"})
     if have:
         request.add_header("Range", f"bytes={have}-")
+        if source.validator:
+            request.add_header("If-Range", source.validator)
     try:
-        response = urllib.request.urlopen(request, timeout=60)
+        response = _opened(request)
     except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if not have or error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        served = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-        if served == str(have):
-            return have, have
-        part.unlink()  # longer than what is served now
-        return _fetch(url, part, report)
+        if _served(error.headers) == (None, have) and _same(source, error.headers):
+            return have
+        return _afresh(url, part, report)  # longer than what is served now
     with response:
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:  # None for file://
+        if not have or response.status != HTTPStatus.PARTIAL_CONTENT:  # None for file://
+            length = response.headers.get("Content-Length", "")
+            source = Source(
+                url,
+                response.headers.get("ETag", ""),
+                response.headers.get("Last-Modified", ""),
+                int(length) if length.isdecimal() else None,
+            )
+            part.begin(source)
             have = 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else have + int(length)
-        with part.open("ab" if have else "wb") as file:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                have += len(chunk)
-                report(have, total or have, "downloading")
-    return have, total
+        elif _served(response.headers)[0] != have or not _same(source, response.headers):
+            return _afresh(url, part, report)
+        for chunk in _chunks(response):
+            part.write(chunk)
+            have += len(chunk)
+            report(have, source.length or have, "downloading")
+    return source.length
+
+
+def _afresh(url: str, part: Part, report: Report) -> int | None:
+    part.begin(Source(url))
+    return _fetch(url, part, report)
+
+
+def _served(headers: Message) -> tuple[int | None, int | None]:
+    """The first byte of a partial answer and the length of the whole, as far as Content-Range tells."""
+    told = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", headers.get("Content-Range", "").strip())
+    first, total = told.groups() if told else (None, None)
+    return int(first) if first else None, int(total) if total and total != "*" else None
+
+
+def _same(source: Source, headers: Message) -> bool:
+    """Whether a partial answer is of the file that was begun, as far as one can see; False if one cannot."""
+    length = _served(headers)[1]
+    pairs = [
+        (source.etag, headers.get("ETag", "")),
+        (source.modified, headers.get("Last-Modified", "")),
+        (source.length, length),
+    ]
+    told = [(ours, theirs) for ours, theirs in pairs if ours and theirs]
+    return bool(told) and all(ours == theirs for ours, theirs in told)
+
+
+def _opened(request: urllib.request.Request) -> http.client.HTTPResponse:
+    try:
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError:
+        raise
+    except OSError as error:
+        raise _broken(error) from error
+    return response
+
+
+def _chunks(response: IO[bytes] | http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while chunk := response.read(CHUNK):
+            yield chunk
+    except OSError as error:
+        # A broken TLS connection, for one, is no ConnectionError; and an OSError elsewhere is one of the disk.
+        raise _broken(error) from error
+
+
+def _broken(error: OSError) -> ConnectionError:
+    return ConnectionError(str(getattr(error, "reason", "") or error) or type(error).__name__)
 
 
 def verify(path: Path, checksum: str) -> None:
@@ -100,76 +154,3 @@ def verify(path: Path, checksum: str) -> None:
         actual = hashlib.file_digest(file, method).hexdigest()
     if actual != expected.lower():
         raise InputError(f"{path} is damaged or another version: its {method} is {actual}, not {expected}.")
-
-
-def unpack(archive: Path, folder: Path, skip: Collection[str] = (), report: Report = silent) -> None:
-    """Unpack a zip, or a tar with any compression.
-
-    Args:
-        skip: names of folders whose contents are not wanted.
-
-    Raises:
-        InputError: it is no such archive, is damaged, or has a member that would be written outside ``folder``.
-    """
-    try:
-        if zipfile.is_zipfile(archive):
-            _unzip(archive, folder, skip, report)
-        else:
-            _untar(archive, folder, skip, report)
-    except tarfile.FilterError as error:
-        raise InputError(f"{archive} is not safe to unpack: {error}.") from error
-    except BROKEN as error:
-        raise InputError(f"{archive} is damaged or no archive ({error}); get it again.") from error
-
-
-def _unwanted(name: str, skip: Collection[str]) -> bool:
-    return not set(PurePosixPath(name).parts[:-1]).isdisjoint(skip)
-
-
-def _untar(archive: Path, folder: Path, skip: Collection[str], report: Report) -> None:
-    size = archive.stat().st_size
-    with archive.open("rb") as file, _bz2_errors(), tarfile.open(fileobj=file, mode="r:*") as tar:
-        for member in tar:
-            if not _unwanted(member.name, skip):
-                tar.extract(member, folder, filter="data")
-            report(file.tell(), size, "unpacking")
-        stream = tar.fileobj
-        if stream is file:
-            # Without compression only the block of zeros at its end shows that an archive is whole.
-            file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
-            if file.read().strip(b"\0"):
-                raise EOFError("it ends too early")
-        while stream is not None and stream.read(CHUNK):
-            pass  # checksums come at the end, where tarfile does not look
-
-
-@contextmanager
-def _bz2_errors() -> Iterator[None]:
-    """bz2 tells of damage by an OSError like that of a full disk, but without a number."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None or isinstance(error, gzip.BadGzipFile):
-            raise
-        raise EOFError(str(error)) from error
-
-
-def _unzip(archive: Path, folder: Path, skip: Collection[str], report: Report) -> None:
-    with zipfile.ZipFile(archive) as bundle:
-        members = bundle.infolist()
-        total, done = sum(member.file_size for member in members), 0
-        for member in members:
-            path = PurePosixPath(member.filename.replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or _is_link(member):
-                raise InputError(f"{archive} is not safe to unpack: {member.filename!r} leads out of the folder.")
-            if member.flag_bits & 1:
-                raise InputError(f"{archive} is encrypted; unpack it yourself and pack it again without a password.")
-        for member in members:
-            if not _unwanted(member.filename, skip):
-                bundle.extract(member, folder)
-            done += member.file_size
-            report(done, total, "unpacking")
-
-
-def _is_link(member: zipfile.ZipInfo) -> bool:
-    return stat.S_ISLNK(member.external_attr >> 16)

@@ -1,6 +1,6 @@
 """LERF_OVS: four scenes with polygons for open-vocabulary queries, as LangSplat labelled them.
 
-    python data_scripts/lerf_ovs.py --archive lerf_ovs.zip --out data/lerf_ovs
+    python data_scripts/lerf_ovs.py --from-archive lerf_ovs.zip --out data/lerf_ovs
 
 The authors share it in Google Drive, where a person has to press "Download".
 """

@@ -1,11 +1,11 @@
 """Mip-NeRF 360: seven scenes outdoors and indoors, 12 GB; with the query labels of GAGS if you have them.
 
-    python data_scripts/mipnerf360.py --out data/mipnerf360 \\
-        --url http://storage.googleapis.com/gresearch/refraw360/360_v2.zip
-    python data_scripts/mipnerf360.py --archive 360_v2.zip Mip-NeRF360-OVS.zip --out data/mipnerf360
+    python data_scripts/mipnerf360.py --out data/mipnerf360
+    python data_scripts/mipnerf360.py --from-archive 360_v2.zip Mip-NeRF360-OVS.zip --out data/mipnerf360
 
-No checksum of the archive is published, so it has to be asked for by its address. The labels are shared by the authors
-of GAGS (https://github.com/WHU-USI3DV/GAGS) in Google Drive, where a person has to press "Download".
+Fetches the photos. No checksum of their archive is published; each file in it has one. The labels are shared by the
+authors of GAGS (https://github.com/WHU-USI3DV/GAGS) in Google Drive, where a person has to press "Download". They are
+numbered like the photos in sorted order, and get the photos' names.
 """
 
 from prepare import Dataset, run
@@ -16,7 +16,9 @@ DATASET = Dataset(
     page="https://jonbarron.info/mipnerf360/",
     licence="the terms on its page, which names none for the data",
     cite="Barron et al., Mip-NeRF 360, CVPR 2022; for the labels Peng et al., GAGS, 2024",
-    by_hand="360_v2.zip",
+    url="https://storage.googleapis.com/gresearch/refraw360/360_v2.zip",
+    complete=("bicycle", "bonsai", "counter", "garden", "kitchen", "room", "stump"),
+    protocol="mipnerf360",
     # `train --scale` makes the smaller ones.
     skip=("images_2", "images_4", "images_8"),
 )

@@ -1,6 +1,6 @@
 """MPDD: 6 classes of metal parts in changing light and pose.
 
-    python data_scripts/mpdd.py --archive MPDD.zip --out data/mpdd
+    python data_scripts/mpdd.py --from-archive MPDD.zip --out data/mpdd
 
 The authors share it in OneDrive, where a person has to press "Download".
 """

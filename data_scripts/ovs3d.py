@@ -1,6 +1,6 @@
 """3D-OVS: ten scenes of things on a bed, a bench, a table, with a mask for every class.
 
-    python data_scripts/ovs3d.py --archive bed.zip bench.zip lawn.zip room.zip sofa.zip --out data/3d_ovs
+    python data_scripts/ovs3d.py --from-archive bed.zip bench.zip lawn.zip room.zip sofa.zip --out data/3d_ovs
 
 The authors share it in Google Drive, where a person has to press "Download". Cameras are those of COLMAP (`sparse`), as
 in the copy that LangSplat's authors share.

@@ -1,6 +1,7 @@
 """What all scripts here do: get an archive, unpack it, and leave a folder that `dictsplat anomaly` reads."""
 
 import argparse
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -10,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from fetch import download, unpack, verify
+from fetch import download, verify
+from merge import unpack_all
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from unpack import Damaged
 
 from app.exits import guarded
 from encoders.errors import InputError
@@ -33,10 +36,12 @@ class Dataset:
         licence: what may be done with it.
         cite: the paper.
         url: its archive's address; "" if there is none that a program can fetch from, see ``by_hand``.
-        checksum: of that archive, "sha256:..." or "md5:...".
+        checksum: of that archive, "sha256:..." or "md5:..."; "" if none is known.
         by_hand: what to download from ``page`` where there is no ``url``.
         classes: folder names of the classes to take from an archive with several data sets, in lower case, and what
             each is to be called; all are taken if empty.
+        complete: scenes that the whole set has; those that an archive lacks are named. By default those in ``classes``.
+        protocol: what its labels are to be scored by, for `splat.protocols.MARKER`.
         skip: folders that are left in the archive.
     """
 
@@ -48,11 +53,13 @@ class Dataset:
     checksum: str = ""
     by_hand: str = ""
     classes: Mapping[str, str] = field(default_factory=dict)
+    complete: tuple[str, ...] = ()
+    protocol: str = ""
     skip: tuple[str, ...] = ()
 
 
 def to_mvtec(raw: Path, out: Path, dataset: Dataset) -> str:
-    """Move the classes of each archive, a folder in ``raw``, to train/good, test/KIND and ground_truth/KIND."""
+    """Move the classes of each tree, a folder in ``raw``, to train/good, test/KIND and ground_truth/KIND."""
     from dictas.datasets import find_classes  # imports torch, which --help need not wait for
 
     found = [pair for archive in sorted(raw.iterdir()) for pair in find_classes(archive)]
@@ -87,78 +94,129 @@ def _move(path: Path, to: Path) -> None:
 
 def main(dataset: Dataset, convert: Convert = to_mvtec, arguments: Sequence[str] | None = None) -> int:
     """The command line of a script. Returns the exit status: 2 after bad input, of which one sentence tells."""
+    source = f"is fetched from {dataset.url}" if dataset.url else f"has to be downloaded by hand: {dataset.by_hand}"
     parser = argparse.ArgumentParser(
-        description=f"Get {dataset.title} ({dataset.page}).", epilog=f"Licence: {dataset.licence}. Cite: {dataset.cite}"
+        description=f"Get {dataset.title} ({dataset.page}), which {source}",
+        epilog=f"Licence: {dataset.licence}. Cite: {dataset.cite}",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--archive", type=Path, nargs="+", default=[], metavar="FILE", help="downloaded already")
-    source.add_argument("--url", default="", help=f"fetch from here instead of {dataset.url or 'by hand'}")
-    parser.add_argument("--checksum", default="", help="sha256:DIGITS or md5:DIGITS of the one --archive or the --url")
+    parser.add_argument(
+        "--from-archive", "--archive", dest="archive", type=Path, nargs="+", default=[], metavar="FILE",
+        help="take these files, downloaded already; with --url also what comes from there",
+    )  # fmt: skip
+    parser.add_argument("--url", default="", metavar="ADDRESS", help="fetch from here instead")
+    check = parser.add_mutually_exclusive_group()
+    check.add_argument("--checksum", default="", help="sha256:DIGITS or md5:DIGITS of the one FILE, or of the --url")
+    check.add_argument("--any-checksum", action="store_true", help="take files that are packed anew or in parts")
+    parser.add_argument("--debug", action="store_true", help="show where a fault happened")
     given = parser.parse_args(arguments)
-    if given.checksum and len(given.archive) > 1:
+    if given.checksum and len(given.archive) > 1 and not given.url:
         parser.error("--checksum is of one archive")
-    return guarded(lambda: _prepare(dataset, convert, given.out, given.archive, given.url, given.checksum))
+    wish = Wish(given.out, tuple(given.archive), given.url, given.checksum, given.any_checksum)
+    return guarded(lambda: _prepare(dataset, convert, wish), given.debug)
 
 
-def _prepare(dataset: Dataset, convert: Convert, out: Path, archives: list[Path], url: str, checksum: str) -> None:
-    if out.exists():
-        print(f"{out} is there already; remove it to make it anew.")
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks for.
+
+    Attributes:
+        out: folder to make.
+        archives: files that were downloaded by hand.
+        url: where to fetch from; "" is the data set's own address, unless there are ``archives``.
+        checksum: of what is fetched or of the one archive; "" is the data set's own, if it is of that file.
+        any_checksum: whether files that are not the published ones are taken.
+    """
+
+    out: Path
+    archives: tuple[Path, ...] = ()
+    url: str = ""
+    checksum: str = ""
+    any_checksum: bool = False
+
+
+def _prepare(dataset: Dataset, convert: Convert, wish: Wish) -> None:
+    if wish.out.exists():
+        print(f"{wish.out} is there already; remove it to make it anew.")
         return
-    for archive in archives:
-        if not archive.is_file():
-            raise InputError(f"There is no file {archive}; give --archive the file downloaded from {dataset.page}.")
-    if not archives and not (url or dataset.url):
-        raise InputError(
-            f"{dataset.title} cannot be fetched by a program; download {dataset.by_hand} from {dataset.page} and run "
-            "this again with --archive FILE."
-        )
     print(f"{dataset.title} is licensed under {dataset.licence}; see {dataset.page}")
     print(f"Please cite: {dataset.cite}", flush=True)
+    for archive in wish.archives:
+        if not archive.is_file():
+            raise InputError(f"There is no file {archive}; give --from-archive a file from {dataset.page}.")
+    address = wish.url or ("" if wish.archives else dataset.url)
+    if not wish.archives and not address:
+        raise InputError(
+            f"{dataset.title} cannot be fetched by a program; download {dataset.by_hand} from {dataset.page} and run "
+            "this again with --from-archive FILE."
+        )
     with _Progress() as report:
-        if archives:
-            if checksum:
-                verify(archives[0], checksum)
-            done = _converted(dataset, convert, archives, out, report)
+        archives = {archive: archive.name for archive in wish.archives}
+        for archive in archives:
+            _compare(dataset, archive, wish, report)
+        if not address:
+            done = _converted(dataset, convert, archives, wish.out, report)
         else:
-            fetched = _fetched(dataset, url, checksum, out, report)
+            fetched, name = _fetched(dataset, address, wish, report)
             try:
-                done = _converted(dataset, convert, [fetched], out, report)
-            except InputError:
-                fetched.unlink()  # or the next run would take it for the good one
+                done = _converted(dataset, convert, {fetched: name} | archives, wish.out, report)
+            except Damaged as error:
+                if error.archive == fetched:
+                    fetched.unlink(missing_ok=True)
                 raise
-            fetched.unlink()
-    print(f"{out}: {done}")
+            except InputError as error:
+                raise InputError(f"{error} What was fetched is kept as {fetched}.") from error
+            fetched.unlink(missing_ok=True)
+    print(f"{wish.out}: {done}")
 
 
-def _fetched(dataset: Dataset, url: str, checksum: str, out: Path, report: Report) -> Path:
-    """The downloaded archive, beside the folder that is to be made."""
-    address = url or dataset.url
-    archive = out.with_name(f"{out.name}.{Path(unquote(urlsplit(address).path)).name or 'archive'}")
+def _compare(dataset: Dataset, archive: Path, wish: Wish, report: Report) -> None:
+    """Refuse a file that was downloaded by hand if it is not the one that its publisher, or the user, speaks of."""
+    report(0, 0, "verifying")
+    if wish.checksum and not wish.url:
+        verify(archive, wish.checksum)
+    elif dataset.checksum and not wish.any_checksum:
+        try:
+            verify(archive, dataset.checksum)
+        except InputError as error:
+            raise InputError(
+                f"{error} Get it from {dataset.page}, or add --any-checksum if it was packed anew or is a part of it."
+            ) from error
+
+
+def _fetched(dataset: Dataset, address: str, wish: Wish, report: Report) -> tuple[Path, str]:
+    """The downloaded archive, beside the folder that is to be made, and its name at its address."""
+    name = Path(unquote(urlsplit(address).path)).name or "archive"
+    # Files of one name at two addresses are two files.
+    digest = hashlib.sha256(address.encode()).hexdigest()[:8]
+    archive = wish.out.with_name(f"{wish.out.name}.{digest}.{name}")
+    official = address == dataset.url
+    expected = wish.checksum or (dataset.checksum if official else "")
+    if not expected:
+        what = "No checksum of it is known" if official else "This is not the publisher's address"
+        print(f"{what}; only the archive's own checks tell whether {address} came whole.", flush=True)
     try:
         if not archive.exists():
             download(address, archive, report)
     except InputError as error:
-        raise InputError(f"{error} Or download it from {dataset.page} and pass --archive FILE.") from error
-    expected = checksum or ("" if url else dataset.checksum)
+        raise InputError(f"{error} Or download it from {dataset.page} and pass --from-archive FILE.") from error
     if expected:
         report(0, 0, "verifying")
         try:
             verify(archive, expected)
         except InputError as error:
-            archive.unlink()
+            archive.unlink(missing_ok=True)
             raise InputError(f"{error} It was removed; run the same command to fetch it again.") from error
-    return archive
+    return archive, name
 
 
-def _converted(dataset: Dataset, convert: Convert, archives: list[Path], out: Path, report: Report) -> str:
+def _converted(dataset: Dataset, convert: Convert, archives: Mapping[Path, str], out: Path, report: Report) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp") as scratch,
         atomic_folder(out) as target,
     ):
-        for index, archive in enumerate(archives):
-            unpack(archive, Path(scratch) / str(index), dataset.skip, report)
+        unpack_all(archives, Path(scratch), dataset.skip, report)
         report(0, 0, "sorting")
         source = f"{dataset.title}\n{dataset.page}\nLicence: {dataset.licence}\nCite: {dataset.cite}\n"
         (target / "SOURCE.txt").write_text(source, encoding="utf-8")
@@ -166,7 +224,7 @@ def _converted(dataset: Dataset, convert: Convert, archives: list[Path], out: Pa
             return convert(Path(scratch), target, dataset)
         except InputError as error:
             names = ", ".join(map(str, archives))
-            told = str(error).replace(f"{scratch}/", "")
+            told = str(error).replace(f"{scratch}/", "").replace(f"{target}/", "")
             raise InputError(f"{names} is not {dataset.title}, or not all of it: {told}") from error
 
 

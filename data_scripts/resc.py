@@ -1,6 +1,6 @@
 """RESC: retinal OCT with macular edema.
 
-    python data_scripts/resc.py --archive Retina_RESC.zip --out data/resc
+    python data_scripts/resc.py --from-archive Retina_RESC.zip --out data/resc
 
 Shared through Google Drive, where a person has to press "Download". Takes the copies of BMAD (train, valid, test),
 of MVFA (no train: its valid/good is used) and of DictAS (DATA_Google.zip).

@@ -27,8 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--install", action="store_true", help=f"then replace {WEIGHTS.relative_to(WEIGHTS.parents[2])}"
     )
+    parser.add_argument("--debug", action="store_true", help="show where a fault happened")
     options = parser.parse_args(arguments)
-    return guarded(lambda: train(options.out, options.steps, options.workers, options.install))
+    return guarded(lambda: train(options.out, options.steps, options.workers, options.install), options.debug)
 
 
 def train(out: Path, steps: int | None, workers: int | None, install: bool) -> None:

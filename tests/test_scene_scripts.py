@@ -1,8 +1,7 @@
-"""The scripts for sets of scenes, on small archives of the same structure: what they leave is trained on and scored."""
+"""The scripts for sets of scenes, on archives of the demo scene: what they leave is read by training and scoring."""
 
 import importlib
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_archives
 
 from encoders.files import write_png
 from splat.protocols import read_benchmark
 from splat.scene import load_scene
 
-SCRIPTS = Path(__file__).parents[1] / "data_scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-prepare, scenes = importlib.import_module("prepare"), importlib.import_module("scenes")
+scenes = importlib.import_module("scenes")
 
 
 def get(name: str, *arguments: object) -> int:
-    dataset = importlib.import_module(name).DATASET
-    return int(prepare.main(dataset, scenes.to_scenes, [str(argument) for argument in arguments]))
+    return int(small_archives.get(small_archives.script(name), *arguments, convert=scenes.to_scenes))
 
 
 def packed(archive: Path, **folders: Path) -> Path:
@@ -62,7 +58,7 @@ def test_lerf_ovs(scene: Path, labels: Path, tmp_path: Path, capsys: pytest.Capt
     )  # fmt: skip
     out = tmp_path / "data" / "lerf_ovs"
     assert get("lerf_ovs", "--archive", archive, "--out", out) == 0
-    assert "2 scenes, 1 without labels" in capsys.readouterr().out
+    assert "2 scenes, 1 without labels; not in it: figurines waldo_kitchen" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["SOURCE.txt", "ramen", "teatime"]
     assert sorted(path.name for path in (out / "ramen").iterdir()) == ["images", "labels", "transforms.json"]
     loaded = load_scene(out / "ramen", with_points=False)
@@ -88,17 +84,6 @@ def test_3d_ovs(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not (tmp_path / "out" / "sofa" / "output").exists()
 
 
-def test_mipnerf360_takes_labels_from_a_second_archive(scene: Path, labels: Path, tmp_path: Path) -> None:
-    photos = packed(tmp_path / "360_v2.zip", garden=scene, bonsai=scene)
-    more = packed(tmp_path / "labels.zip", Mip_NeRF360_OVS__garden=labels)
-    assert get("mipnerf360", "--archive", photos, more, "--out", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out" / "garden").iterdir()) == [
-        "images", "labels", "transforms.json",
-    ]  # fmt: skip
-    assert not (tmp_path / "out" / "bonsai" / "labels").exists()
-    assert len(read_benchmark(tmp_path / "out" / "garden" / "labels").labels) == 2
-
-
 def nothing(folder: Path) -> None:
     shutil.rmtree(folder / "images")
 
@@ -121,6 +106,6 @@ def test_an_archive_without_scenes_leaves_nothing(
 
 
 def test_what_has_to_be_downloaded_by_hand_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("lerf_ovs", "ovs3d", "mipnerf360"):
+    for name in ("lerf_ovs", "ovs3d"):
         assert get(name, "--out", tmp_path / "out") == 2
-        assert "--archive FILE" in capsys.readouterr().err
+        assert "--from-archive FILE" in capsys.readouterr().err
