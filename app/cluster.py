@@ -132,8 +132,8 @@ def _connect(address: str) -> None:
         if address == "local":
             raise InputError(f"No Ray cluster could be started here for --cluster local: {said}.") from error
         raise InputError(
-            f"There is no Ray cluster to be used with --cluster {address} ({said}); check the address, or start one "
-            "with: ray start --head"
+            f"There is no Ray cluster to be used with --cluster {address} ({said}); check the address, set "
+            "RAY_AUTH_MODE=token if it asks for one, or start a cluster with: ray start --head"
         ) from error
 
 
