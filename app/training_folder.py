@@ -9,9 +9,12 @@
     RUN/tmp/             its temporary files, while it runs
 """
 
+import contextlib
 import fcntl
 import os
 import re
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +28,13 @@ from encoders.files import write_json
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 """What a training may be called; nothing else becomes a part of a path."""
 
+ABANDONED_SECONDS = 3600.0
+"""What was being received or removed so long ago, and still is, was left by a program that was killed."""
 
 State = Literal["waiting", "running", "stopping", "stopped", "failed", "finished"]
+
+Outcome = Literal["", "stopped", "failed", "finished"]
+"""How a training ended; empty while it has not."""
 
 
 class Record(BaseModel):
@@ -47,7 +55,7 @@ class Record(BaseModel):
     place: str = ""
     preset: str = "fast"
     created: float
-    outcome: Literal["", "stopped", "failed", "finished"] = ""
+    outcome: Outcome = ""
     sentence: str = ""
 
 
@@ -119,8 +127,12 @@ class TrainingFolder:
         """Replace the record."""
         write_json(self.record_path, record.model_dump())
 
-    def end(self, outcome: Literal["", "stopped", "failed", "finished"], sentence: str = "") -> None:
-        """Write down how the training ended, or with an empty ``outcome`` that it goes on."""
+    def end(self, outcome: Outcome, sentence: str = "") -> None:
+        """Write down how the training ended, or with an empty ``outcome`` that it goes on.
+
+        Raises:
+            InputError: there is no record. OSError: it cannot be written.
+        """
         self.write(self.known().model_copy(update={"outcome": outcome, "sentence": sentence}))
 
     def progress(self) -> Progress:
@@ -152,3 +164,11 @@ class TrainingFolder:
             return True
         finally:
             os.close(handle)
+
+
+def sweep(root: Path) -> None:
+    """Remove what programs that were killed left behind where run folders are."""
+    for left in root.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import RLock, Thread
 
 from app import told
-from app.training_folder import NAME, Job, Record, TrainingFolder
+from app.training_folder import NAME, Job, Outcome, Record, TrainingFolder, sweep
 from app.training_process import judge, launch, stop
 from app.training_uploads import check_kinds, receive, suggested_name
 from encoders.errors import InputError
@@ -31,9 +31,6 @@ MOST_WAITING = 8
 
 ROOM_BYTES = 1 << 30
 """Free space that a training must find, besides three times what was uploaded."""
-
-ABANDONED_SECONDS = 3600.0
-"""What was being received or removed so long ago, and still is, was left by a program that was killed."""
 
 
 class TrainingJobs:
@@ -50,10 +47,11 @@ class TrainingJobs:
         self._show, self._device = show, device
         self._queue: list[str] = []
         self._receiving: set[str] = set()
+        self._unwritten: dict[str, tuple[Outcome, str]] = {}  # how trainings ended, while the disk is full
         self._present: tuple[str, subprocess.Popen[bytes]] | None = None
         self._cancelled = self._closed = False
         self._guard = RLock()
-        self._sweep()
+        sweep(self._root)
         atexit.register(self.close)
 
     def jobs(self) -> list[Job]:
@@ -152,7 +150,7 @@ class TrainingJobs:
             job = self.get(name)
             if name in self._queue:
                 self._queue.remove(name)
-                self.folder(name).end("stopped")
+                self._end(self.folder(name), "stopped")
             elif self._present is not None and self._present[0] == name:
                 self._cancelled = True
                 Thread(target=stop, args=(self._present[1],), daemon=True).start()
@@ -238,6 +236,9 @@ class TrainingJobs:
             if name in self._queue:
                 turn = self._queue.index(name) + (self._present is not None)
                 return Job(name, "waiting", "", turn, record)
+            if name in self._unwritten:
+                state, sentence = self._unwritten[name]
+                self._end(folder, state, sentence)  # there may be room again
         if state:
             return Job(name, state, sentence, 0, record)
         if folder.busy():
@@ -247,18 +248,21 @@ class TrainingJobs:
     def _enqueue(self, name: str) -> Job:
         with self._guard:
             self.folder(name).end("")
+            self._unwritten.pop(name, None)
             self._queue.append(name)
             self._next()
             return self.get(name)
 
     def _next(self) -> None:
-        """Start the training that has waited longest, if none runs."""
+        """Start the training that has waited longest and can be, if none runs."""
         while self._queue and self._present is None and not self._closed:
-            folder = self.folder(self._queue.pop(0))
+            folder = TrainingFolder(self._root, self._queue.pop(0))
             try:
                 process = launch(folder, folder.known(), self._device)
+            except InputError:  # somebody removed it
+                continue
             except OSError as error:
-                folder.end("failed", f"The training could not be started: {error.strerror}.")
+                self._end(folder, "failed", f"The training could not be started: {error.strerror}.")
                 continue
             self._present, self._cancelled = (folder.name, process), False
             Thread(target=self._watch, args=(folder, process), daemon=True).start()
@@ -266,24 +270,28 @@ class TrainingJobs:
     def _watch(self, folder: TrainingFolder, process: subprocess.Popen[bytes]) -> None:
         """Wait for a training's end, write down how it ended, and start the next one."""
         status = process.wait()
-        shutil.rmtree(folder.scratch_path, ignore_errors=True)
-        outcome, sentence = judge(status, self._cancelled or self._closed, folder.said())
-        if outcome == "finished":
-            try:
-                self._show(folder.path)
-            except Exception as error:  # whatever it is, the queue must go on
-                outcome, sentence = "failed", folder.private(told.sentence(error) or f"It cannot be shown: {error}.")
-        with self._guard:
-            try:
+        try:
+            shutil.rmtree(folder.scratch_path, ignore_errors=True)
+            outcome, sentence = judge(status, self._cancelled or self._closed, folder.said())
+            if outcome == "finished":
+                try:
+                    self._show(folder.path)
+                except Exception as error:  # whatever it is, it belongs to this training
+                    sentence = folder.private(told.sentence(error) or f"It cannot be shown: {error}.")
+                    outcome = "failed"
+            with self._guard:
                 if outcome != "stopped" or not self._closed:
-                    with contextlib.suppress(OSError, InputError):  # the disk is full, or somebody removed the folder
-                        folder.end(outcome, sentence)
-            finally:
+                    self._end(folder, outcome, sentence)
+        finally:
+            with self._guard:
                 self._present = None
                 self._next()
 
-    def _sweep(self) -> None:
-        for left in self._root.glob(".*.tmp"):
-            with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True)
+    def _end(self, folder: TrainingFolder, outcome: Outcome, sentence: str = "") -> None:
+        """Write down how a training ended, or keep it in mind until there is room on the disk."""
+        self._unwritten.pop(folder.name, None)
+        with contextlib.suppress(InputError):  # somebody removed the folder
+            try:
+                folder.end(outcome, sentence)
+            except OSError:
+                self._unwritten[folder.name] = (outcome, sentence)

@@ -1,7 +1,9 @@
 """Trainings as processes: queued, stopped, killed, continued, found again; most with a trainer that only pretends."""
 
+import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import training_jobs, training_process
+from app import training_folder, training_jobs, training_process
 from app.training_folder import Job
 from app.training_jobs import TrainingJobs
 from encoders.errors import InputError
@@ -145,6 +147,48 @@ def test_failures_are_told_in_a_sentence(
     assert jobs.get("next").state == "running"
     again = TrainingJobs(root, shown.append)
     assert (again.get("desk").state, again.get("desk").sentence) == ("failed", job.sentence)
+
+
+def test_a_training_that_was_removed_while_it_waited_is_passed_over(
+    jobs: TrainingJobs, root: Path, photos: list[Path]
+) -> None:
+    for name in ("a", "b", "c"):
+        jobs.start(name, photos)
+    shutil.rmtree(root / "b")
+    order(root, "a", "kill 9")
+    wait(jobs, "a", in_state("failed"))
+    wait(jobs, "c", in_state("running"))
+    with pytest.raises(InputError, match="no training called b"):
+        jobs.get("b")
+    assert jobs.start("b", photos).state == "waiting"
+
+
+def test_a_full_disk_does_not_stop_the_queue(
+    jobs: TrainingJobs, root: Path, shown: list[Path], photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        jobs.start(name, photos)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(training_folder, "write_json", full)
+        disk.setattr(training_jobs, "launch", full)
+        assert jobs.cancel("d").state == "stopped"
+        order(root, "a", "kill 9")
+        told = [wait(jobs, name, in_state("failed", "stopped")) for name in ("a", "b", "c", "d")]
+        assert [job.state for job in told] == ["failed", "failed", "failed", "stopped"]
+        assert "SIGKILL" in told[0].sentence
+        assert told[1].sentence == told[2].sentence == "The training could not be started: No space left on device."
+        assert {folder.read().outcome for job in told if (folder := jobs.folder(job.name))} == {""}
+    assert {job.state for job in jobs.jobs()} == {"failed", "stopped"}
+    again = TrainingJobs(root, shown.append)  # what could not be written then is there now
+    assert [(again.get(job.name).state, again.get(job.name).sentence) for job in told] == [
+        (job.state, job.sentence) for job in told
+    ]
+    assert jobs.resume("c").state == "running"
+    wait(jobs, "c", at_step(jobs, 1))
 
 
 def test_a_scene_that_cannot_be_shown_has_failed(root: Path, photos: list[Path], pretend: None) -> None:
