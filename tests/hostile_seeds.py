@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fitting
+import hostile_archives
 import numpy as np
 import pycolmap
 import torch
@@ -215,6 +216,10 @@ def _zip(folder: Path) -> list[Seed]:
     return [Seed(folder / name, read) for name in ("stored.zip", "packed.zip")]
 
 
+def _archives(folder: Path) -> list[Seed]:
+    return [Seed(path, read) for path, read in hostile_archives.archives(folder)]
+
+
 def _remove(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -326,6 +331,7 @@ FAMILIES = (
     Family("json", _json),
     Family("journal", _journal),
     Family("zip", _zip, private=True),
+    Family("archives", _archives),
     Family("colmap", _colmap),
     Family("langsplat", _langsplat),
     Family("images", _images, memory_mib=2048),
