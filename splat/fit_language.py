@@ -31,8 +31,8 @@ class LanguageConfig:
         solver: "lift" (closed form, seconds) or "sgd" (LangSplatV2's optimisation).
         rounds: `lift` only: improvements of dictionary and codes, 0 or more.
         coding: `lift` only: how codes are chosen, see `splat.coding` (those of `sgd` are non-negative).
-        dictionary: what it starts from: "kmeans" of all regions together, or "online", learnt view by view
-            (`splat.online_dictionary`). None: "online" for `lift`, "kmeans" for `sgd`, as in the paper.
+        dictionary: what it starts from: "kmeans" of all regions together, as in the paper, or "online", learnt view
+            by view (`splat.online_dictionary`). None: "kmeans".
         iterations: `sgd` only: steps of one view each; the paper's 10,000.
         learning_rate: `sgd` only: Adam's step size for atoms and logits.
         warm_start: `sgd` only: start from the `lift` solution instead of from k-means alone.
@@ -58,7 +58,7 @@ class LanguageConfig:
     @property
     def start(self) -> Literal["kmeans", "online"]:
         """What dictionaries start from."""
-        return self.dictionary or ("online" if self.solver == "lift" else "kmeans")
+        return self.dictionary or "kmeans"
 
     def __post_init__(self) -> None:
         """Raises: InputError for values out of range."""

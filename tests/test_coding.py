@@ -124,6 +124,19 @@ def test_a_scene_is_coded_in_every_way(
     assert min(scores.values()) > json.loads((tiny_run / "metrics.json").read_text())["miou"] - 0.1
 
 
+def test_a_training_that_is_told_nothing_starts_from_kmeans(
+    dictsplat: Callable[..., tuple[int, str, str]], tiny_scene: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    """`tiny_run` is told to; what it says and what it gets is the same."""
+    options = ("--encoder", "colour", "--gaussians", tiny_run / "gaussians.ply")
+    code, _, err = dictsplat("train", tiny_scene, "--out", tmp_path / "run", *options)
+    assert code == 0, err
+    told, ours = (json.loads((run / "run.json").read_text()) for run in (tiny_run, tmp_path / "run"))
+    assert (told["config"]["dictionary"], ours["config"]["dictionary"]) == ("kmeans", None)
+    assert ours["stages"]["language"]["inputs"]["dictionary"] == "kmeans"
+    assert ours["stages"]["language"]["stats"]["loss"] == told["stages"]["language"]["stats"]["loss"]
+
+
 def test_the_ablation_measures_every_way(
     tiny_scene: Path,
     tiny_run: Path,
@@ -155,4 +168,7 @@ def test_the_ablation_measures_every_way(
     assert ours["error"] == pytest.approx(record["stages"]["language"]["stats"]["loss"])
     assert [len(row["mious"]) for row in rows] == [1] * len(rows)
     assert rows[0]["query"] == 1
+    assert [row["milliseconds"] / rows[0]["milliseconds"] for row in rows] == pytest.approx([r["query"] for r in rows])
+    assert [list(row["ious"]) for row in rows] == [[one["query"] for one in metrics["per_query"]]] * len(rows)
+    assert list(ours["ious"].values()) == pytest.approx([one["iou"] for one in metrics["per_query"]], abs=1e-6)
     assert all(row["query"] > 0 and 0 < row["error"] < 1 for row in rows)

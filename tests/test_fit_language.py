@@ -19,6 +19,7 @@ from splat.fit_language import LanguageConfig, fit_language
 from splat.fit_lift import LiftConfig, _lift_residuals, _lift_targets, _Passes, fit_lift
 from splat.fit_sgd import SgdConfig, fit_sgd, view_loss
 from splat.gaussians import Gaussians
+from splat.online_dictionary import online_dictionary
 from splat.region_views import FROZEN_BYTES, RegionViews
 from splat.scene import Camera, stack
 
@@ -295,6 +296,27 @@ def test_fit_language(tmp_path: Path, solver: str) -> None:
     assert 0 <= stats["loss"] <= 1
     assert stats["seconds"] > 0
     field.save(tmp_path / "language.safetensors")
+
+
+@pytest.mark.parametrize("start", [None, "kmeans", "online"])
+@pytest.mark.parametrize("solver", ["lift", "sgd"])
+def test_a_fit_starts_from_the_dictionary_it_says(tmp_path: Path, solver: str, start: str | None) -> None:
+    """None is k-means, for both solvers; the ablation says why (docs/language_field.md)."""
+    gaussians = make_gaussians()
+    views = make_views(tmp_path, gaussians=gaussians)
+    config = LanguageConfig(ATOMS, 2, solver, dictionary=start, iterations=2, rounds=1)  # type: ignore[arg-type]
+    assert config.start == (start or "kmeans")
+    found, _ = fit_language(gaussians, views.cameras, views.store, config)
+    again = RegionViews(gaussians, views.cameras, views.store)
+    starts = {"kmeans": kmeans_dictionary(again, 3, ATOMS), "online": online_dictionary(again, 3, ATOMS, 2)}
+    fitted = {
+        name: fit_lift(again, atoms, LiftConfig(2, rounds=1))[0]
+        if solver == "lift"
+        else fit_sgd(again, atoms, SgdConfig(2, iterations=2))[0].detach()
+        for name, atoms in starts.items()
+    }
+    assert torch.equal(found.atoms, fitted[start or "kmeans"])
+    assert (fitted["kmeans"] - fitted["online"]).abs().max() > 0.01
 
 
 def test_what_cannot_be_fitted_is_refused(tmp_path: Path) -> None:
