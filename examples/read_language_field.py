@@ -15,6 +15,7 @@ size = int(content[:8].view("<u8")[0])
 header = json.loads(content[8 : 8 + size].tobytes())
 about = header.pop("__metadata__")
 assert about["format"] == "dictsplat.language", "not a language field"
+assert about["version"] == "1", "a version that this program does not know"
 arrays = {}
 for name, one in header.items():
     first, last = one["data_offsets"]

@@ -10,6 +10,8 @@ import driver
 import numpy as np
 import pytest
 from browser import Site
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from app.cli import app
@@ -69,6 +71,24 @@ def test_read_language_field(
         numbers = [float(number) for number in re.findall(r"[\d.]+", line)]
         assert numbers[:3] == [level, len(used), field.atoms.shape[1]]
         assert numbers[3] == pytest.approx(float(lengths[level]), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"), [({"format": "other"}, "not a language field"), ({"version": "2"}, "a version that")]
+)
+def test_another_language_field_is_refused(
+    about: dict[str, str],
+    sentence: str,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with safe_open(str(tiny_run / "language.safetensors"), framework="np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        save_file(tensors, tmp_path / "other.safetensors", (file.metadata() or {}) | about)
+    with pytest.raises(AssertionError, match=sentence):
+        run("read_language_field.py", monkeypatch, capsys, str(tmp_path / "other.safetensors"))
 
 
 def test_judge_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
