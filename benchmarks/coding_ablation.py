@@ -8,7 +8,9 @@ and labels are, if they moved. Fits the language field again in every way, as `d
 - error: mean 1 - cos between splatted features and the regions' embeddings, over the training views' pixels and levels;
 - mIoU and located: answers to the labelled queries of held-out views; mean over the seeds, and the lowest and highest;
 - size: of language.safetensors;
-- query: median time of one phrase in a view, of all ways in turn, as a multiple of the first way's.
+- query: median time of one phrase in a view, of all ways in turn, and what multiple of the first way's that is.
+
+A second table has each phrase's IoU, the mean over the seeds.
 """
 
 import argparse
@@ -48,7 +50,9 @@ class Row:
     Attributes:
         coding, dictionary: the way. solver: "lift" or "sgd".
         error: 0..2, mean over the seeds. mious: 0..1, of each seed. located: 0..1, mean.
-        bytes: of the file. seconds: of a fit. query: multiple of the first row's time.
+        bytes: of the file. seconds: of a fit.
+        ious: 0..1, of each phrase, mean over held-out views and seeds.
+        milliseconds: of a query. query: multiple of the first row's time.
     """
 
     coding: Coding
@@ -59,6 +63,8 @@ class Row:
     located: float
     bytes: int
     seconds: float
+    ious: dict[str, float]
+    milliseconds: float = 0.0
     query: float = 1.0
 
     @property
@@ -96,15 +102,18 @@ def measure(
     encoder = encoders.create(store.encoder)
     rows, fields = [], []
     for config in configs:
-        found = []
+        found, answers = [], []
         for seed in range(seeds):
             say(f"{config.solver}, {config.coding}, {config.start}, seed {seed}")
             field, stats = fit_language(gaussians, train, store, replace(config, seed=seed))
             scores = evaluate_language(gaussians, field, tests, scene / "labels", encoder)
             found.append((stats["loss"], scores["miou"], scores["localization_accuracy"], stats["seconds"]))
+            answers.append({one["query"]: float(one["iou"]) for one in scores["per_query"]})
+            say(f"error {stats['loss']:.4f}, mIoU {scores['miou']:.3f}, {stats['seconds']:.0f} s")
         errors, mious, located, seconds = (tuple(map(float, column)) for column in zip(*found, strict=True))
+        ious = {phrase: _mean([one[phrase] for one in answers]) for phrase in answers[0]}
         way = (config.coding, config.start, config.solver)
-        rows.append(Row(*way, _mean(errors), mious, _mean(located), size(field), _mean(seconds)))
+        rows.append(Row(*way, _mean(errors), mious, _mean(located), size(field), _mean(seconds), ious))
         fields.append(field)
 
     def asking(field: LanguageField) -> Work:
@@ -116,7 +125,7 @@ def measure(
 
     frames = interleaved({str(number): asking(field) for number, field in enumerate(fields)}, rounds)
     times = [median_frame(stages)["query"] for stages in frames.values()]
-    return [replace(row, query=time / times[0]) for row, time in zip(rows, times, strict=True)]
+    return [replace(row, milliseconds=time, query=time / times[0]) for row, time in zip(rows, times, strict=True)]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -131,7 +140,7 @@ def size(field: LanguageField) -> int:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table, the best of each column in bold."""
+    """The rows as a table, the best of each column in bold, and the phrases as another."""
     lowest, most = min(row.error for row in rows), max(row.miou for row in rows)
     lines = [
         "| codes | dictionary | solver | error | mIoU | located | size | query | fit |",
@@ -144,9 +153,14 @@ def markdown(rows: Sequence[Row]) -> str:
         miou = f"**{miou}**" if row.miou == most else miou
         cells = [
             row.coding, row.dictionary, row.solver, error, miou + spread, f"{row.located:.0%}",
-            f"{row.bytes / 2**20:.2f} MiB", f"{row.query:.2f} ×", f"{row.seconds:.0f} s",
+            f"{row.bytes / 2**20:.2f} MiB", f"{row.milliseconds:.0f} ms, {row.query:.2f} ×", f"{row.seconds:.0f} s",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    phrases = list(rows[0].ious)
+    lines += ["", f"| IoU | {' | '.join(phrases)} |", "|---|" + "--:|" * len(phrases)]
+    for row in rows:
+        way = f"{row.coding}, {row.dictionary}, {row.solver}"
+        lines.append(f"| {way} | {' | '.join(f'{row.ious[phrase]:.2f}' for phrase in phrases)} |")
     return "\n".join(lines) + "\n"
 
 
