@@ -1,6 +1,5 @@
 """Training material: a few normal images, and queries of the same class with defects put on them."""
 
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from dictas.procedural import draw_class
 from dictas.synthesis import add_anomalies
 from dictas.textures import FolderTextures, ProceduralTextures, TextureSource
 from encoders.errors import InputError
+from encoders.workers import begin_worker
 
 HELD_OUT = 1_000_000_000
 """Numbers of validation episodes start here, where training never comes."""
@@ -183,7 +183,7 @@ def stream(data: Episodes, numbers: Sequence[int], workers: int) -> Iterator[Epi
         sampler=numbers,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=begin_worker,
     )
     for episode in made:
         if isinstance(episode, str):
@@ -202,8 +202,3 @@ class _Told(Dataset[Episode | str]):
             return self._data[number]
         except InputError as error:
             return str(error)
-
-
-def _ignore_interrupts(_worker: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the parent ends its workers, they need not complain.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import stat
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from dictas import journal
 from encoders.errors import InputError
 from encoders.files import read_image
+from encoders.workers import begin_worker
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 """Files that are taken for images, in lower case."""
@@ -216,9 +216,8 @@ def _unchanged(loaded: Any) -> Any:
     return loaded
 
 
-def _begin_worker(_number: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the parent ends its workers, they need not complain.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_worker(number: int) -> None:
+    begin_worker(number)
     cv2.setNumThreads(0)
 
 

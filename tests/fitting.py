@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import encoders
+from dictas import presets
 from dictas.detector import Backbone
 from dictas.episodes import EpisodeConfig, Episodes, Material
 from dictas.fit import FitConfig, fit
@@ -111,6 +112,13 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def install(setitem):
     """Let the command line find the encoder; ``setitem`` is that of pytest's monkeypatch."""
     setitem(encoders.ENCODERS, "cells", lambda _options, _device: Cells())
+
+
+def shorten(replace_attribute, **options):
+    """Let `anomaly train` on ``cells`` take seconds; ``options`` are of `FitConfig`."""
+    replace_attribute(presets, "EMBEDDED_LAYERS", (1, 2))
+    replace_attribute(presets, "FitConfig", lambda episode: FitConfig(episode, **options))
+    replace_attribute(presets, "TRAINING_SIDE", SIDE)
 
 
 def main() -> None:

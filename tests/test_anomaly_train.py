@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 import encoders
 from app.cli import main
-from dictas import presets
 from dictas.checkpoint import shipped_detector
 from dictas.episodes import EpisodeConfig
 from dictas.fit import FitConfig
@@ -22,9 +21,7 @@ from dictas.fit import FitConfig
 def train(monkeypatch, capsys):
     """Runs the command in this process on the encoder ``cells``: (exit status, stdout, stderr)."""
     fitting.install(monkeypatch.setitem)
-    monkeypatch.setattr(presets, "EMBEDDED_LAYERS", (1, 2))
-    monkeypatch.setattr(presets, "FitConfig", lambda episode: FitConfig(episode, steps=4, batch=1, validation=3))
-    monkeypatch.setattr(presets, "TRAINING_SIDE", fitting.SIDE)
+    fitting.shorten(monkeypatch.setattr, steps=4, batch=1, validation=3)
 
     def run(*arguments):
         capsys.readouterr()

@@ -1,6 +1,7 @@
 """A full, a read-only and a damaged disk, and clocks that are set: what a training and a prediction make of them."""
 
 import itertools
+import json
 import shutil
 import signal
 import subprocess
@@ -12,13 +13,17 @@ from pathlib import Path
 
 import fitting
 import inspection
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from test_faults import metrics, train
+from test_imported import write_3dgs_cameras
 
 from app.progress_file import VARIABLE, read_progress
 from encoders.checkpoints import previous_path
+from splat.interchange.langsplat_v2 import write_levels
+from splat.trained import Trained
 
 Dictsplat = Callable[..., tuple[int, str, str]]
 
@@ -46,9 +51,7 @@ def predicting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for kind, count in (("support", 2), ("query", 30)):
         for number in range(count):
             inspection.save(tmp_path / kind / f"{number}.png", inspection.texture(number))
-    module = types.ModuleType("dictas.checkpoint")
-    vars(module)["load_detector"] = lambda *_, **__: (inspection.backbone(), inspection.ColourDistance())
-    monkeypatch.setitem(sys.modules, "dictas.checkpoint", module)
+    use_detector(monkeypatch)
     given = ["--support", str(tmp_path / "support"), "--query", str(tmp_path / "query")]
     return ["anomaly", "predict", *given, "--workers", "0", "--batch", "3"]
 
@@ -92,6 +95,99 @@ def test_a_disk_that_may_only_be_read_is_named(
         said = refused(*command, "--out", out)
         assert str(small_disk) in said
         assert "Read-only file system" in said
+
+
+Command = Callable[[Path], list[object]]
+"""Arguments, given where to write."""
+
+
+def use_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("dictas.checkpoint")
+    vars(module)["load_detector"] = lambda *_, **__: (inspection.backbone(), inspection.ColourDistance())
+    monkeypatch.setitem(sys.modules, "dictas.checkpoint", module)
+
+
+def training_a_detector(_folder: Path, _run: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    fitting.install(monkeypatch.setitem)
+    fitting.shorten(monkeypatch.setattr, steps=4, batch=1, validation=3, validate_every=2)
+    return lambda out: ["anomaly", "train", "--encoder", "cells", "--device", "cpu", "--workers", 0, "--out", out]
+
+
+def measuring(folder: Path, _run: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    use_detector(monkeypatch)
+    for place, seed, spot in (("train/good", 1, None), ("test/good", 2, None), ("test/spot", 3, (20, 30))):
+        inspection.save(folder / "bolt" / place / "0.png", inspection.texture(seed, spot=spot))
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:36, 30:46] = 255
+    inspection.save(folder / "bolt" / "ground_truth" / "spot" / "0_mask.png", mask)
+    given = ["--shots", 1, "--baselines", "none", "--workers", 0]
+    return lambda out: ["anomaly", "eval", folder / "bolt", *given, "--out", out]
+
+
+def importing(folder: Path, run: Path, _monkeypatch: pytest.MonkeyPatch) -> Command:
+    trained = Trained.load(run)
+    models = [folder / f"tiny_0_{level}" for level in (1, 2, 3)]
+    write_levels([model / "chkpnt10000.pth" for model in models], trained.gaussians, trained.field)
+    write_3dgs_cameras(models[0] / "cameras.json", trained.cameras)
+    return lambda out: ["import", *models, "--encoder", "colour", "--out", out]
+
+
+def exporting(name: str, *options: str) -> Callable[[Path, Path, pytest.MonkeyPatch], Command]:
+    def command(_folder: Path, run: Path, _monkeypatch: pytest.MonkeyPatch) -> Command:
+        return lambda out: ["export", run, out / name, *options]
+
+    return command
+
+
+def training_scenes(folder: Path, run: Path, _monkeypatch: pytest.MonkeyPatch) -> Command:
+    scene = json.loads((run / "run.json").read_text())["config"]["scene"]
+    (folder / "list.txt").write_text(f"{scene}\tone\n")
+    given = ["--preset", "fast", "--encoder", "colour", "--stages", "rgb"]
+    return lambda out: ["train", "--scenes", folder / "list.txt", *given, "--out", out]
+
+
+COMMANDS = {
+    "anomaly train": training_a_detector,
+    "anomaly eval": measuring,
+    "import": importing,
+    "export ply": exporting("scene.ply"),
+    "export compressed ply": exporting("scene.compressed.ply"),
+    "export spz": exporting("scene.spz"),
+    "export splat": exporting("scene.splat"),
+    "export langsplat-v2": exporting("levels", "--as", "langsplat-v2"),
+    "export langsplat-features": exporting("features", "--as", "langsplat-features"),
+    "train --scenes": training_scenes,
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_on_a_full_or_read_only_disk_a_command_says_so_and_leaves_nothing_half_written(
+    dictsplat: Dictsplat,
+    refused: Callable[..., str],
+    tiny_run: Path,
+    small_disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    command = COMMANDS[name](tmp_path, tiny_run, monkeypatch)
+    out, filler = small_disk / "out", small_disk / "filler"
+    out.mkdir()
+    mount("-o", "remount,ro", small_disk)
+    said = refused(*command(out))
+    assert str(small_disk) in said
+    assert "Read-only file system" in said
+    mount("-o", "remount,rw", small_disk)
+    room = 8 * 1024
+    filler.write_bytes(bytes(192 * 1024 - room))
+    said = refused(*command(out))
+    assert str(small_disk) in said
+    assert "No space left on device" in said or "full or over its quota" in said
+    assert not [path for path in out.rglob("*.tmp*") if path.is_file()]
+    filler.unlink()
+    mount("-o", "remount,size=80m", small_disk)
+    code, _, err = dictsplat(*command(out))
+    assert (code, err) == (0, "")
 
 
 def flip(path: Path) -> None:

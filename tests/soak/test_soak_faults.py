@@ -20,6 +20,14 @@ def test_killed_thirty_times_it_ends_the_same(command: str, tmp_path: Path) -> N
     assert killed(command, tmp_path, kills=30, seed=seed)["killed"] == 30
 
 
+@pytest.mark.parametrize("command", sorted(mortal.COMMANDS))
+def test_killed_at_thirty_random_times_it_ends_the_same(command: str, tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(2**31)
+    found = killed(command, tmp_path, 30, seed, "--timed")
+    print(command, seed, found)
+    assert found["killed"] == 30
+
+
 def test_a_hundred_thousand_changed_files_are_read_or_refused() -> None:
     outcomes = read_changed_files(CASES, seed=random.SystemRandom().randrange(2**31))
     for one in outcomes:
