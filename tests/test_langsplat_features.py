@@ -119,6 +119,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert (maps.shape, maps.dtype, maps[0].max()) == ((4, HEIGHT, WIDTH), np.float32, -1)
 
 
+def test_nothing_is_written_out_of_the_folder(tmp_path: Path) -> None:
+    view = ViewFeatures(np.zeros((3, 6, 8), np.int32), np.ones((1, 4), np.float16))
+    for name in (f"{tmp_path}/evil", "../evil"):
+        with pytest.raises(InputError, match="a name that no file may have"):
+            write_view(tmp_path / "out", name, view)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
