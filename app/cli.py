@@ -223,7 +223,7 @@ def doctor() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 well, 1 a fault of ours, 2 bad input, 130 interrupted."""
+    """Run the command line and exit: 0 well, 1 a fault of ours, 2 bad input, 130 interrupted, 143 ended by SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
     # Accepted before and after the command's name, where people add it to a line that just failed.
     debug = "--debug" in arguments

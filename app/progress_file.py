@@ -6,7 +6,6 @@ The program names the file in the environment variable `VARIABLE`; one line of J
 import json
 import os
 import re
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,12 +41,9 @@ class ProgressFile:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """The file that the parent process asked for, if it did; its SIGTERM then ends this one as Ctrl-C does."""
+        """The file that the parent process asked for, if it did."""
         name = os.environ.get(VARIABLE)
-        if not name:
-            return None
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # COLMAP's handler writes a stack trace
-        return cls(Path(name))
+        return cls(Path(name)) if name else None
 
     def report(self, stage: str, done: int, total: int, message: str) -> None:
         """Tell how far a stage is; the first and the last of its reports are always written.

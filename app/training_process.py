@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from app.exits import EXIT_INTERRUPTED
+from app.exits import EXIT_INTERRUPTED, EXIT_TERMINATED
 from app.progress_file import VARIABLE
 from app.training_folder import Record, TrainingFolder
 
@@ -76,7 +76,7 @@ def judge(status: int, cancelled: bool, said: Sequence[str]) -> tuple[Literal["f
     """
     if status == 0:
         return "finished", ""
-    if cancelled or status == EXIT_INTERRUPTED:
+    if cancelled or status in (EXIT_INTERRUPTED, EXIT_TERMINATED):
         return "stopped", ""
     if status < 0:
         cause = "killed, perhaps because memory ran out" if status == -signal.SIGKILL else "ended by a crash"

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from app.exits import guarded
 from app.progress_file import ProgressFile
 
 STEPS = 1000
@@ -48,7 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(guarded(main))
