@@ -170,6 +170,17 @@ def test_a_run_is_scored_through_the_lenses_of_its_photos(dictsplat, tiny_run, t
     assert {(lens.model, lens.width, lens.height) for lens in given.values()} == {("OPENCV", 96, 72)}
 
 
+def test_a_report_shows_answers_at_the_size_of_the_labels(dictsplat, tiny_run, tmp_path):
+    """Labels of another size than the views: what is drawn under an answer has to have the answer's size."""
+    write_lerf(tmp_path / "labels", "test_000", [rectangle("red", 30, 30, 89, 79)], 144, 108)
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (run / "report.html").unlink()
+    code, out, err = dictsplat("eval", run, "--labels", tmp_path / "labels", "--json")
+    assert code == 0, err
+    assert json.loads(out)["labelled_views"] == 1
+    assert (run / "report.html").is_file()
+
+
 def test_iou_of_empty_masks_and_boxes_with_ends():
     empty = np.zeros((4, 4), bool)
     assert iou(empty, empty) == 0

@@ -131,7 +131,8 @@ def test_a_rule_may_weigh_the_mask_and_not_the_summit():
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_levels_before_the_first_never_answer(inside):
-    maps = torch.stack([one_level(0.9), one_level(0.5), one_level(0.6)])
+    # The first level would also be found elsewhere.
+    maps = torch.stack([one_level(0.9).roll(12, dims=1), one_level(0.5), one_level(0.6)])
     alone = relevancy.read_out(maps[1:], rule=LevelRule(inside))
     found = relevancy.read_out(maps, rule=LevelRule(inside, first=1))
     assert found.level == 2
