@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import fitting
@@ -16,9 +16,14 @@ from safetensors.torch import save_file
 
 from app.uploads import Limits, check_image, checked_images, unpack_zip
 from dictas.checkpoint import load_detector, save_detector
+from dictas.images import Photo
 from dictas.journal import open_journal
 from dictas.masks import defect_pixels
 from dictas.model import DictAS
+from dictas.outputs import Row
+from dictas.predict import begin, recorded_threshold
+from dictas.stream import finished
+from dictas.thresholds import fixed
 from encoders.checkpoints import load_checkpoint, save_checkpoint
 from encoders.errors import InputError
 from encoders.files import read_image, white_level, write_json
@@ -177,14 +182,28 @@ def _json(folder: Path) -> list[Seed]:
 
 
 def _journal(folder: Path) -> list[Seed]:
-    def read(path: Path) -> None:
-        with open_journal(path.parent) as journal:
-            journal.append({"row": 3})
+    photos = [Photo(f"{number}.png", folder / "photos" / f"{number}.png") for number in range(6)]
+    empty = [Row(photo.name, output=photo.path.stem) for photo in photos]
+    written = [replace(row, score=0.5, anomalous=False, width=9, height=9) for row in empty]
+    asked, threshold = {"version": "1", "layers": [1, 2]}, fixed(0.3)
 
-    with open_journal(folder) as journal:
-        for number in range(3):
-            journal.append({"rows": [{"path": f"{number}.png", "score": 0.5}]})
-    return [Seed(folder / "journal.jsonl", read)]
+    def read(path: Path) -> None:
+        """As `anomaly predict` does. What is known then is a beginning of what was written, unchanged."""
+        with open_journal(path.parent) as journal:
+            begin(journal, path.parent, asked, overwrite=False)
+            known = recorded_threshold(journal)
+            assert known in (None, threshold)
+            rows = finished(journal, photos, empty)
+            assert rows == written[: len(rows)]
+            journal.append({"threshold": asdict(threshold)} if known is None else {"rows": []})
+
+    with open_journal(folder / "out") as journal:
+        begin(journal, folder / "out", asked, overwrite=False)
+        journal.append({"threshold": asdict(threshold)})
+        for first in range(0, len(photos), 2):
+            rows = [asdict(row) for row in written[first : first + 2]]
+            journal.append({"seconds": 0.1, "stamps": [None, None], "rows": rows})
+    return [Seed(folder / "out" / "journal.jsonl", read)]
 
 
 def _zip(folder: Path) -> list[Seed]:
