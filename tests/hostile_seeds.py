@@ -10,6 +10,7 @@ import hostile_archives
 import numpy as np
 import pycolmap
 import torch
+from hostile import huge_png
 from PIL import Image
 from plyfile import PlyData, PlyElement
 from safetensors.torch import save_file
@@ -26,7 +27,7 @@ from dictas.stream import finished
 from dictas.thresholds import fixed
 from encoders.checkpoints import load_checkpoint, save_checkpoint
 from encoders.errors import InputError
-from encoders.files import read_image, white_level, write_json
+from encoders.files import MAX_PIXELS, read_image, white_level, write_json
 from splat.codes import LanguageField
 from splat.features import FeatureStore, ViewFeatures
 from splat.gaussians import Gaussians, save_ply
@@ -37,7 +38,7 @@ from splat.interchange.langsplat_v2 import read_levels, write_levels
 from splat.lerf_labels import read_view_labels
 from splat.ovs_labels import read_masks
 from splat.run import Run
-from splat.scene import Camera, colmap, load_cameras, save_cameras, transforms_json
+from splat.scene import Camera, colmap, load_cameras, save_cameras, stack, transforms_json
 from splat.train_config import TrainConfig
 
 Read = Callable[[Path], object]
@@ -45,11 +46,12 @@ Read = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Seed:
-    """A valid file and what opens it."""
+    """A valid file and what opens it; ``only_whole`` ones are read as they are, because each time takes seconds."""
 
     path: Path
     read: Read
     is_json: bool = False
+    only_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,13 @@ def _json(folder: Path) -> list[Seed]:
             view.mask(category, 16, 12)
             view.boxes(category, 16, 12)
 
+    def cameras(path: Path) -> None:
+        found = load_cameras(path)[0] if path.name == "cameras.json" else read_3dgs_cameras(path)
+        stack(found)
+        # What the rasteriser takes, and a picture that fits into memory.
+        assert all(min(size) > 0 and max(size) < 2**19 for size in ((one.width, one.height) for one in found))
+        assert all(one.width * one.height <= MAX_PIXELS for one in found)
+
     def record(path: Path) -> None:
         opened = Run.open(path.parent)
         assert opened.record is not None
@@ -173,8 +182,8 @@ def _json(folder: Path) -> list[Seed]:
     return [
         Seed(folder / "transforms.json", transforms_json.read, is_json=True),
         Seed(folder / "angle.json", transforms_json.read, is_json=True),
-        Seed(folder / "cameras.json", load_cameras, is_json=True),
-        Seed(folder / "3dgs.json", read_3dgs_cameras, is_json=True),
+        Seed(folder / "cameras.json", cameras, is_json=True),
+        Seed(folder / "3dgs.json", cameras, is_json=True),
         Seed(folder / "lerf.json", labels, is_json=True),
         Seed(folder / "labelme.json", labels, is_json=True),
         Seed(folder / "run" / "run.json", record, is_json=True),
@@ -316,7 +325,9 @@ def _images(folder: Path) -> list[Seed]:
         white_level([path])
 
     names = [path.name for path in sorted(folder.iterdir())]
-    return [Seed(folder / "mask.png", defect_pixels), *(Seed(folder / name, read) for name in names)]
+    # A third of a megabyte that holds as many pixels as Pillow opens of itself.
+    large = Seed(huge_png(folder / "large.png", 13_300, depth=16), read_image, only_whole=True)
+    return [Seed(folder / "mask.png", defect_pixels), *(Seed(folder / name, read) for name in names), large]
 
 
 def _uploads(folder: Path) -> list[Seed]:
@@ -324,7 +335,7 @@ def _uploads(folder: Path) -> list[Seed]:
         check_image(path, Limits())
         checked_images([path], Limits())
 
-    return [Seed(seed.path, read) for seed in _images(folder)[1:]]
+    return [Seed(seed.path, read) for seed in _images(folder)[1:] if not seed.only_whole]
 
 
 def _masks(folder: Path) -> list[Seed]:

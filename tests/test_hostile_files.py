@@ -1,13 +1,16 @@
 """Files that a bad disk or a bad person made are read, or refused in one sentence; in the soak, very many of them."""
 
+import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import hostile_files
+import numpy as np
 import pytest
-from hostile_seeds import FAMILIES
+from hostile_seeds import FAMILIES, Family, Seed
 
 from encoders.errors import InputError
 from encoders.files import parse_json, write_json
@@ -46,10 +49,45 @@ def test_colmap_files_that_promise_more_than_they_hold_are_refused_at_once(tmp_p
     for path, read in binary.items():
         read(path)
         content = path.read_bytes()
-        path.write_bytes((1 << 40).to_bytes(8, "little") + content[8:])
-        with pytest.raises(InputError, match=f"{path.name} ends too early"):
-            read(path)
+        for promises in ((1 << 40).to_bytes(8, "little") + content[8:], content[:7], b""):
+            path.write_bytes(promises)
+            with pytest.raises(InputError, match=f"{path.name} ends too early"):
+                read(path)
         path.write_bytes(content)
+
+
+def test_a_compressed_ply_that_promises_more_than_it_holds_is_refused_at_once(tmp_path: Path) -> None:
+    (family,) = (one for one in FAMILIES if one.name == "ply")
+    (packed,) = (seed for seed in family.make(tmp_path) if seed.path.name.endswith(".compressed.ply"))
+    packed.read(packed.path)
+    content = packed.path.read_bytes()
+    for element in (b"vertex", b"chunk"):
+        for count in (b"1000000", b"38654705664"):
+            packed.path.write_bytes(
+                re.sub(b"element " + element + rb" \d+", b"element " + element + b" " + count, content)
+            )
+            with pytest.raises(InputError, match="its header promises more Gaussians than it holds"):
+                packed.read(packed.path)
+
+
+def test_a_case_that_ran_out_of_memory_fails_whatever_the_reader_says(tmp_path: Path) -> None:
+    def greedy(path: Path) -> None:
+        try:
+            if path.read_bytes() != b"whole":
+                np.zeros(1 << 31)
+        except MemoryError:
+            raise InputError(f"{path.name} cannot be read; replace it.") from None
+
+    def make(folder: Path) -> list[Seed]:
+        (folder / "a").write_bytes(b"whole")
+        return [Seed(folder / "a", greedy)]
+
+    # The shapes of what a reader may catch.
+    for error in (MemoryError(), RuntimeError("[enforce fail] can't allocate memory"), OSError(errno.ENOMEM, "")):
+        assert hostile_files.ran_out(error)
+    assert not hostile_files.ran_out(ValueError("no memory of that"))
+    assert not hostile_files.in_a_process(Family("greedy", make), 20, 0)
+    assert hostile_files.in_a_process(Family("greedy", make, memory_mib=1 << 16), 1, 0)
 
 
 def test_an_outline_far_outside_of_its_picture_is_refused(tmp_path: Path) -> None:

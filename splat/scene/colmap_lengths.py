@@ -21,14 +21,18 @@ def check_lengths(model: Path) -> None:
     """
     for name, record_end in _RECORD_ENDS.items():
         path = model / name
-        if not path.is_file() or not path.stat().st_size:
-            continue
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if not _is_whole(content, record_end):
-                raise InputError(f"The COLMAP model in {model} cannot be read ({name} ends too early).")
+        if path.is_file() and not _is_whole(path, record_end):
+            raise InputError(f"The COLMAP model in {model} cannot be read ({name} ends too early).")
 
 
-def _is_whole(content: mmap.mmap, record_end: Callable[[mmap.mmap, int], int]) -> bool:
+def _is_whole(path: Path, record_end: Callable[[mmap.mmap, int], int]) -> bool:
+    if not path.stat().st_size:  # which cannot be mapped
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _holds_all(content, record_end)
+
+
+def _holds_all(content: mmap.mmap, record_end: Callable[[mmap.mmap, int], int]) -> bool:
     left, place = int.from_bytes(content[:8], "little"), 8
     try:
         while left and place < len(content):
