@@ -233,7 +233,7 @@ def test_every_camera_of_3dgs_gets_a_name(tmp_path: Path) -> None:
     assert named(path, "cam0/0001.jpg", "cam1/0001.jpg", "cam1\\0002.jpg") == ["cam0_0001", "cam1_0001", "0002"]
     assert named(path, "IMG.0001", "IMG.0002", "a.b.png") == ["IMG.0001", "IMG.0002", "a.b"]
     assert named(path, "IMG.0001", "a") == ["IMG.0001", "a"]
-    with pytest.raises(InputError, match="2 cameras for the image a, .*--scene"):
+    with pytest.raises(InputError, match=r"2 cameras for the image a, .*--scene"):
         named(path, "a", "b", "a")
 
 
