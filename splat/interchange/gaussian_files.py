@@ -23,6 +23,7 @@ from torch import Tensor
 from encoders.errors import InputError
 from encoders.files import atomic_path
 from splat.gaussians import SH_BASES, SH_C0, Gaussians, load_ply, save_ply
+from splat.ply_promise import check_promise
 from splat.web_splat import ROW, save_splat
 
 COMPRESSED = ".compressed.ply"
@@ -70,25 +71,10 @@ def read_gaussians(path: Path) -> Gaussians:
     if is_plain_ply(path):
         return load_ply(path)
     with path.open("rb") as file:
-        header, ends, _ = file.read(_HEADER).partition(b"end_header")
-    if not ends:  # gsply would look for it forever
-        raise InputError(f"{path} cannot be read (its header does not end).")
-    if _promised(header) > path.stat().st_size:  # and take memory for it
-        raise InputError(f"{path} ends too early: its header promises more Gaussians than it holds.")
+        if b"end_header" not in file.read(_HEADER):  # gsply would look for it forever
+            raise InputError(f"{path} cannot be read (its header does not end).")
+    check_promise(path)
     return _checked(path, _read_with_gsply(path, "plyread"))
-
-
-def _promised(header: bytes) -> int:
-    """Bytes that follow a binary PLY's header, as it says."""
-    sizes = {b"char": 1, b"uchar": 1, b"short": 2, b"ushort": 2, b"double": 8}
-    promised = count = 0
-    for line in header.splitlines():
-        kind, *words = line.split() or [b""]
-        if kind == b"element" and len(words) == 2 and words[1].isdigit():
-            count = int(words[1][:20])
-        elif kind == b"property" and words:
-            promised += count * sizes.get(words[0], 4)
-    return promised
 
 
 def is_plain_ply(path: Path) -> bool:

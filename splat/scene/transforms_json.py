@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError, field_valid
 from encoders.errors import InputError
 from encoders.files import parse_json
 from encoders.progress import Report, silent
+from splat.ply_promise import check_promise
 from splat.scene.cameras import Row4, first_problem
 from splat.scene.capture import Capture, View, view_names
 from splat.scene.images import IMAGE_SUFFIXES, image_size
@@ -136,6 +137,7 @@ def read_points(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         InputError: the file is missing or is not a PLY with vertices.
     """
     try:
+        check_promise(path)
         vertices = PlyData.read(str(path))["vertex"].data
         points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float32)
     except OSError as error:
