@@ -33,7 +33,7 @@ def train(
     atoms: Annotated[int | None, typer.Option(help="Dictionary size per level. Default: 64.")] = None,
     nonzeros: Annotated[int | None, typer.Option(help="Atoms per Gaussian and level. Default: 4.")] = None,
     coding: Annotated[str | None, typer.Option(help="nonnegative, signed or abs-topk. Default: nonnegative.")] = None,
-    dictionary: Annotated[str | None, typer.Option(help="Starts from kmeans or online. Default: by --solver.")] = None,
+    dictionary: Annotated[str | None, typer.Option(help="Starts from kmeans or online. Default: kmeans.")] = None,
     device: Device = "auto",
     scale: Annotated[
         float | None,
