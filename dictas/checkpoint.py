@@ -85,10 +85,10 @@ def load_detector(
             f"{foreign}: tokens of layers {config.layers} have {channels} channels, not {config.channels}; choose "
             "that encoder or train one."
         )
-    model = DictAS(config)
     try:
+        model = DictAS(config)
         model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"The checkpoint {path} is incomplete or of another version; train it again.") from error
     return backbone, model.to(device).eval().requires_grad_(False)
 

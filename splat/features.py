@@ -95,7 +95,8 @@ class FeatureStore:
             raise InputError(f"{self.folder} has no features of the view {name}; run the features stage.")
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                ids, embeddings = arrays["region_ids"], arrays["embeddings"]
+                # Members of a zip that are no arrays come as bytes.
+                ids, embeddings = np.asarray(arrays["region_ids"]), np.asarray(arrays["embeddings"])
         except Exception as error:  # a damaged zip with Python in its headers may fail in any way
             raise InputError(f"{path} is damaged ({error}); remove it and run the features stage.") from error
         if ids.ndim != 3 or embeddings.ndim != 2 or ids.max(initial=-1) >= len(embeddings):

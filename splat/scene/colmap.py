@@ -105,7 +105,7 @@ def _image_folder(model: Path, scene: Path, names: list[str]) -> Path:
         model.parent / "images", model.parent.parent / "images", model.parent.parent.parent / "images",
     ]  # fmt: skip
     found = max(candidates, key=lambda folder: sum(isfile(folder / name) for name in names))
-    if not any((found / name).is_file() for name in names):
+    if not any(isfile(found / name) for name in names):  # which takes names that no disk does
         raise InputError(
             f"None of the {len(names)} images of the COLMAP model in {model} was found (the first is "
             f"{scene / 'images' / names[0]}); put them into {scene / 'images'}."
