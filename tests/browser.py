@@ -33,6 +33,8 @@ STARTING_SECONDS = 120
 LEFT = "AbortError: BodyStreamBuffer was aborted"
 """Said by Gradio's script when the stream of its events ends on this side: the page is left, or all answers are there
 before the server has closed the stream. If an answer is lost by it, that is another message."""
+RELOADED = "Unexpected error Connection errored out."
+"""Said by Gradio's script when the page is loaded again while it asks the server for something, as its timers do."""
 UPLOAD_BYTES = 32 * 2**20
 """That the app takes at a time."""
 

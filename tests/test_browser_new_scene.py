@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from browser import Site
+from browser import RELOADED, Site
 from page import at_rest, choose, drawn_again, look_for, message, tab, upload
 from scene_corner import shots
 
@@ -20,7 +20,7 @@ PATIENCE = 240_000
 
 
 def test_the_demo_scene_is_made_and_asked(visit: Callable[..., "Page"], site: Site) -> None:
-    page = visit()
+    page = visit(expected=(RELOADED,))
     panel = tab(page, "New scene")
     panel.get_by_role("button", name="Make the demo scene").click()
     panel.get_by_role("radio", name="demo (running)").wait_for()
@@ -63,7 +63,7 @@ def film(tmp_path: Path) -> Path:
 def test_a_video_is_stopped_and_resumed_and_becomes_a_scene(
     visit: Callable[..., "Page"], site: Site, film: Path
 ) -> None:
-    page = visit()
+    page = visit(expected=(RELOADED,))
     panel = tab(page, "New scene")
     upload(panel, 0, film)
     panel.get_by_role("button", name="Train", exact=True).click()
