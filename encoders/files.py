@@ -149,7 +149,6 @@ def read_image(path: Path, upright: bool = True, white: int | None = None) -> np
     """
 
     def convert(image: Image.Image) -> np.ndarray:
-        image.load()
         if upright:
             _turn(image)
         return _in_bytes(image, white)
@@ -192,6 +191,10 @@ def _decoded(path: Path, convert: Callable[[Image.Image], _Result]) -> _Result:
                 raise InputError(
                     f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; shrink it first."
                 )
+            try:
+                image.load()
+            except TypeError as error:  # a tag of a TIFF is of another type than Pillow takes it for
+                raise ValueError(str(error)) from error
             return convert(image)
     except InputError:
         raise

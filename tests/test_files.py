@@ -220,6 +220,17 @@ def test_read_image_survives_a_damaged_exif_block(tmp_path):
     np.testing.assert_allclose(read_image(path), 90, atol=2)
 
 
+def test_read_image_names_a_tiff_whose_tags_have_other_types(tmp_path):
+    path = tmp_path / "photo.tif"
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    start = content.index((273).to_bytes(2, "little"), int.from_bytes(content[4:8], "little"))  # StripOffsets
+    content[start + 2] = 5  # a fraction, at the place that was the pixels'
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"photo\.tif cannot be read"):
+        read_image(path)
+
+
 def test_read_image_refuses_decompression_bombs(tmp_path, monkeypatch):
     _jpeg(tmp_path / "photo.jpg")
     monkeypatch.setattr(files, "MAX_PIXELS", 64 * 64 - 1)

@@ -272,6 +272,13 @@ def test_what_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> Non
         read_checkpoint(tmp_path / "none.pth")
 
 
+@pytest.mark.parametrize("whole", [torch.zeros(1).expand(2**40), torch.zeros(2, 12), (torch.zeros(12), 1), [1, 2, 3]])
+def test_what_can_be_taken_apart_but_is_no_pair_is_refused(whole: Any, tmp_path: Path) -> None:
+    torch.save(whole, tmp_path / "chkpnt1.pth")
+    with pytest.raises(InputError, match="is no checkpoint of LangSplatV2"):
+        read_checkpoint(tmp_path / "chkpnt1.pth")
+
+
 def test_a_cut_off_checkpoint_is_refused(levels: list[Path]) -> None:
     path = levels[0] / "chkpnt10000.pth"
     whole = path.read_bytes()

@@ -66,11 +66,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         InputError: it cannot be read, is none of LangSplatV2's with features, or holds values that are not finite.
     """
     content = load_pickled(path)
-    try:
-        captured, _iteration = content
-        fields = tuple(captured)
-    except (TypeError, ValueError):
-        raise InputError(f"{path} is no checkpoint of LangSplatV2 (chkpnt*.pth).") from None
+    # A tensor can be taken apart as well, into as many as it claims to have.
+    pair = isinstance(content, list | tuple) and len(content) == 2
+    fields = content[0] if pair else None
+    if not isinstance(fields, list | tuple):
+        raise InputError(f"{path} is no checkpoint of LangSplatV2 (chkpnt*.pth).")
     if len(fields) != _FIELDS:
         raise InputError(
             f"{path} has {len(fields)} fields, a checkpoint of LangSplatV2 with language features has {_FIELDS}; "
