@@ -63,10 +63,14 @@ def match(database: Path, pairs: Iterable[Pair]) -> None:
     quiet()
     listing = database.with_suffix(".pairs.txt")
     listing.write_text("".join(f"{first} {second}\n" for first, second in pairs), encoding="utf-8")
+    matching = pycolmap.FeatureMatchingOptions()
+    # With more, one scene in some hundreds gets other matches; the search within a pair uses all cores anyway.
+    matching.num_threads = 1
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = SEED  # threads would draw from generators of their own
     pycolmap.match_image_pairs(
         str(database),
+        matching_options=matching,
         verification_options=verification,
         pairing_options=pycolmap.ImportedPairingOptions(match_list_path=str(listing)),
         device=pycolmap.Device.cpu,

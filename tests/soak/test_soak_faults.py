@@ -4,9 +4,13 @@ import random
 from pathlib import Path
 
 import mortal
+import numpy as np
 import pytest
 from test_faults_kills import killed
 from test_hostile_files import CAP_MIB, read_changed_files
+
+from splat.scene import load_scene
+from splat.scene.points import triangulate
 
 pytestmark = pytest.mark.soak
 
@@ -34,3 +38,12 @@ def test_a_hundred_thousand_changed_files_are_read_or_refused() -> None:
         print(vars(one))
     assert sum(one.cases for one in outcomes) > 100_000
     assert all(one.peak_mib < CAP_MIB for one in outcomes)
+
+
+def test_points_to_start_from_are_the_same_every_time(tiny_scene: Path) -> None:
+    """A training that is killed before it has noted them finds them again."""
+    scene = load_scene(tiny_scene, with_points=False)
+    first = triangulate(scene.cameras, scene.image)
+    for _ in range(300):
+        for kept, found in zip(first, triangulate(scene.cameras, scene.image), strict=True):
+            np.testing.assert_array_equal(found, kept)
