@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from dictas.samples import Sample
 from encoders.errors import InputError
-from encoders.files import MAX_PIXELS
+from encoders.files import MAX_PIXELS, WithinFile
 
 MARK = re.compile(r"[ _.-]?(?:masks?|gt|ground[ _-]?truth|labels?|seg(?:mentation)?)$", re.IGNORECASE)
 """What may follow the image's name in its mask's: MVTec's and MPDD's "000_mask", "000_GT", ..."""
@@ -86,7 +86,7 @@ def defect_pixels(path: Path) -> NDArray[np.bool_]:
         InputError: the file is missing, empty, truncated, no image or too large.
     """
     try:
-        with Image.open(path) as image:
+        with WithinFile(path) as file, Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"The mask {path} has {image.width}x{image.height} pixels, more than dictsplat reads; shrink it."

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -183,10 +184,22 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, MemoryError
 _Result = TypeVar("_Result")
 
 
+class WithinFile(io.BufferedReader):
+    """A file for Pillow, which asks for as many bytes as a block claims; Python makes room for all first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file."""
+        return super().read(size if size is None or size < 0 else min(size, max(self._size - self.tell(), 0)))
+
+
 def _decoded(path: Path, convert: Callable[[Image.Image], _Result]) -> _Result:
     """What ``convert`` makes of an image; whatever is wrong with the file becomes an `InputError`."""
     try:
-        with Image.open(path) as image:
+        with WithinFile(path) as file, Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{path} has {image.width}x{image.height} pixels, more than dictsplat reads; shrink it first."

@@ -1,8 +1,10 @@
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import cv2
@@ -229,6 +231,21 @@ def test_read_image_names_a_tiff_whose_tags_have_other_types(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"photo\.tif cannot be read"):
         read_image(path)
+
+
+def test_read_image_makes_no_room_for_what_a_block_only_claims(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    block = content.index(b"IDAT") - 4
+    content[block : block + 4] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(content)
+    tracemalloc.start()
+    with contextlib.suppress(InputError):  # all of its pixels may be there
+        read_image(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
 
 
 def test_read_image_refuses_decompression_bombs(tmp_path, monkeypatch):

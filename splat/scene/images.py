@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoders.errors import InputError
-from encoders.files import read_image, short_stem, write_png
+from encoders.files import WithinFile, read_image, short_stem, write_png
 from encoders.progress import Report, silent
 from splat.scene.cameras import Camera
 from splat.scene.capture import View
@@ -50,7 +50,7 @@ def image_size(path: Path, upright: bool = True) -> tuple[int, int]:
         InputError: the file is missing, empty, or no image.
     """
     try:
-        with Image.open(path) as image:
+        with WithinFile(path) as file, Image.open(file) as image:
             turned = upright and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
     except FileNotFoundError:
