@@ -57,7 +57,7 @@ app: $(STAMP) ## the app in a browser: ask scenes for things, make new ones, loo
 bench: $(STAMP) ## the speed table of this machine
 	$(BIN)/dictsplat bench
 
-soak: $(STAMP) ## what takes long: the wheel at work without a compiler, release commands, kills, 108,000 hostile files
+soak: $(STAMP) ## what takes long: the wheel at work without a compiler, release commands, kills, 117,000 hostile files
 	$(BIN)/python -m pytest -m soak -s
 
 # What an extra asks for, without dictsplat itself, which would be compiled again.
