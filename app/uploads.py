@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from PIL import Image
 
 from encoders.errors import InputError
+from encoders.files import WithinFile
 
 MIB, GIB = 2**20, 2**30
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
@@ -113,14 +114,13 @@ def _opened(path: Path, limits: Limits, name: str) -> Iterator[Image.Image]:
     if size > limits.file_bytes:
         raise InputError(f"{name} has {size_text(size)}; {size_text(limits.file_bytes)} are the most.")
     large = f"{name} has more than {limits.pixels / 1e6:g} megapixels; shrink it first."
-    try:
-        # From memory, where a block that claims gigabytes is as long as what there is of it.
-        image = Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise InputError(large) from None
-    except _BROKEN_IMAGE:
-        raise InputError(f"{name} is no image that can be read; give JPEG, PNG, WebP, TIFF or BMP.") from None
-    with image:
+    with contextlib.ExitStack() as kept:
+        try:
+            image = kept.enter_context(Image.open(kept.enter_context(WithinFile(path)), formats=FORMATS))
+        except Image.DecompressionBombError:
+            raise InputError(large) from None
+        except _BROKEN_IMAGE:
+            raise InputError(f"{name} is no image that can be read; give JPEG, PNG, WebP, TIFF or BMP.") from None
         if image.width * image.height > limits.pixels:
             raise InputError(large)
         yield image
